@@ -1,0 +1,153 @@
+//! One counter for every verdict of the data plane. Each early return names its reason here.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+        /// Index of a counter in its row of `STATS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl Counter {
+            /// Every counter, in the order of their numbers.
+            pub const ALL: &'static [Counter] = &[$(Counter::$variant),*];
+
+            /// The name shown to people and programs.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Counter::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+/// Counters in a row; the numbers above [`Counter::ALL`] are unused.
+pub const PER_ROW: u32 = 64;
+
+counters! {
+    // from_uplink
+    /// Entry packet handed to both members.
+    UplinkMirrored = 0, "uplink_mirrored";
+    /// Entry packet handed to the active member alone.
+    UplinkSteered = 1, "uplink_steered";
+    /// Not for an entry address: left to the host.
+    UplinkPassed = 2, "uplink_passed";
+    /// Too short or inconsistent to say whom it is for: left to the host.
+    UplinkUnparsed = 3, "uplink_unparsed";
+    /// More than two VLAN tags: left to the host.
+    UplinkTooManyTags = 4, "uplink_too_many_tags";
+    /// For an entry address, but sent to another machine's MAC: left to the host.
+    UplinkNotOurMac = 5, "uplink_not_our_mac";
+    /// For an entry address that this host does not hold: dropped.
+    UplinkNotHeld = 6, "uplink_not_held";
+    /// The pair has no tap to hand the packet to: dropped.
+    UplinkNoMember = 7, "uplink_no_member";
+    /// ARP request for a held entry address answered.
+    UplinkArpAnswered = 8, "uplink_arp_answered";
+    /// Neighbour solicitation for a held entry address answered.
+    UplinkNdAnswered = 9, "uplink_nd_answered";
+    /// ARP or ND for an entry address that this host does not hold: dropped.
+    UplinkNeighbourNotHeld = 10, "uplink_neighbour_not_held";
+    /// Somebody else claims an entry address that this host holds (ARP or NA with it as the sender): left to the host.
+    UplinkAddressConflict = 11, "uplink_address_conflict";
+    /// A neighbour solicitation that breaks RFC 4861 section 7.1.1: dropped.
+    UplinkNdInvalid = 12, "uplink_nd_invalid";
+
+    // to_guest
+    /// Frame written to a tap.
+    GuestDelivered = 16, "guest_delivered";
+    /// The frame's slot is muted: dropped.
+    GuestMuted = 17, "guest_muted";
+    /// The tap belongs to no pair, or the frame is too short to be addressed: dropped.
+    GuestUnknownPort = 18, "guest_unknown_port";
+
+    // from_guest
+    /// The active member's packet left through the uplink.
+    ActiveSent = 20, "active_sent";
+    /// The standby's packet was suppressed.
+    StandbySuppressed = 21, "standby_suppressed";
+    /// A muted slot's frame was dropped.
+    MutedDropped = 22, "muted_dropped";
+    /// The active member's packet was dropped: this host does not hold the pair.
+    NotHeldDropped = 23, "not_held_dropped";
+    /// The active member's packet was dropped: the lease has run out.
+    LeaseExpired = 24, "lease_expired";
+    /// The source MAC is not the pair's: dropped.
+    SpoofedMac = 25, "spoofed_mac";
+    /// The source address is not one of the member's: dropped.
+    SpoofedAddress = 26, "spoofed_address";
+    /// Too short or inconsistent: dropped.
+    GuestUnparsed = 27, "guest_unparsed";
+    /// Neither ARP, IPv4 nor IPv6 (LLDP, STP and the like): dropped.
+    GuestUnknownProtocol = 28, "guest_unknown_protocol";
+    /// To a multicast or broadcast address: dropped.
+    GuestMulticast = 29, "guest_multicast";
+    /// ARP request of a guest answered.
+    GuestArpAnswered = 30, "guest_arp_answered";
+    /// Neighbour solicitation of a guest answered.
+    GuestNdAnswered = 31, "guest_nd_answered";
+    /// ARP of a guest that needs no answer (announcement, reply, probe of its own address): dropped.
+    GuestArpDropped = 32, "guest_arp_dropped";
+    /// ND, RS, RA, MLD or DAD of a guest that needs no answer: dropped.
+    GuestNdDropped = 33, "guest_nd_dropped";
+    /// DHCP of a guest: dropped (its addresses are the pair's).
+    GuestDhcpDropped = 34, "guest_dhcp_dropped";
+    /// A valid heartbeat.
+    Heartbeat = 35, "heartbeat";
+    /// A heartbeat that is malformed or of another version: dropped.
+    HeartbeatMalformed = 36, "heartbeat_malformed";
+    /// A heartbeat that is not newer than the last one of the same boot: dropped.
+    HeartbeatStale = 37, "heartbeat_stale";
+    /// A packet (heartbeats included) handed on to the peer.
+    PeerSent = 38, "peer_sent";
+    /// There is no peer to hand it to: dropped.
+    PeerAbsent = 39, "peer_absent";
+    /// A packet handed to the host itself.
+    HostSent = 40, "host_sent";
+    /// From an internal address to anything else than the peer or the host: dropped.
+    InternalUnreachable = 41, "internal_unreachable";
+    /// A tagged packet for somebody no tagged frame has come from: dropped.
+    VlanNoReturnPath = 42, "vlan_no_return_path";
+    /// A packet for another pair's entry address on the same host, handed to its members.
+    Hairpinned = 43, "hairpinned";
+    /// During a handover: not this slot's turn to answer this flow.
+    HandoverSuppressed = 44, "handover_suppressed";
+    /// Rewriting or redirecting failed in the kernel: dropped.
+    GuestRewriteFailed = 45, "guest_rewrite_failed";
+
+    // to_guest_from_host
+    /// A packet of the host handed to a member's internal address.
+    FromHostDelivered = 48, "from_host_delivered";
+    /// A frame of hotpair's own (peer traffic, neighbour answers, probes).
+    FromHostOwn = 49, "from_host_own";
+    /// From the host, but not from its internal address to the member's: dropped.
+    FromHostDropped = 50, "from_host_dropped";
+    /// From the host to a muted slot: dropped.
+    FromHostMuted = 51, "from_host_muted";
+
+    // the latch
+    /// The data plane failed over by itself.
+    LatchTripped = 56, "latch_tripped";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rise_and_fit_a_row() {
+        assert!(Counter::ALL.windows(2).all(|w| (w[0] as u32) < (w[1] as u32)));
+        assert!(Counter::ALL.iter().all(|c| (*c as u32) < PER_ROW));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = Counter::ALL.iter().map(|c| c.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Counter::ALL.len());
+    }
+}

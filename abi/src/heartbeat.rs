@@ -1,0 +1,229 @@
+//! The heartbeat's wire format: one UDP datagram of 48 bytes from `169.254.77.1` to `169.254.77.2`, port 7077.
+//!
+//! Big endian throughout:
+//!
+//! ```text
+//!  0  magic "HPHB"
+//!  4  version (1)
+//!  5  state (1 starting, 2 serving, 3 failing, 4 stopping)
+//!  6  reserved, zero
+//!  8  boot id: changes with every start of the guest's kernel
+//! 16  sequence: rises by one with each heartbeat of a boot
+//! 24  sent: the guest's CLOCK_BOOTTIME, nanoseconds
+//! 32  requests processed since boot
+//! 40  requests in flight
+//! 44  interval: microseconds until the next heartbeat is due
+//! ```
+
+/// Bytes of a heartbeat.
+pub const LEN: usize = 48;
+/// UDP port, both ends.
+pub const PORT: u16 = 7077;
+/// First four bytes.
+pub const MAGIC: [u8; 4] = *b"HPHB";
+/// The version this crate speaks.
+pub const VERSION: u8 = 1;
+
+/// What a member says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// The service is not up yet.
+    Starting = 1,
+    /// The service answers its local health check.
+    Serving = 2,
+    /// The local health check fails: treated like silence.
+    Failing = 3,
+    /// An orderly shutdown has begun: hand over before it ends.
+    Stopping = 4,
+}
+
+impl State {
+    /// The state with this number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<State> {
+        match value {
+            1 => Some(State::Starting),
+            2 => Some(State::Serving),
+            3 => Some(State::Failing),
+            4 => Some(State::Stopping),
+            _ => None,
+        }
+    }
+
+    /// Lower-case name, as shown to people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Serving => "serving",
+            State::Failing => "failing",
+            State::Stopping => "stopping",
+        }
+    }
+}
+
+/// One heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// What the member says of itself.
+    pub state: State,
+    /// Changes with every start of the guest's kernel.
+    pub boot_id: u64,
+    /// Rises by one with each heartbeat of a boot.
+    pub sequence: u64,
+    /// The guest's CLOCK_BOOTTIME when it was sent, nanoseconds.
+    pub sent_ns: u64,
+    /// Requests processed since boot.
+    pub requests: u64,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Microseconds until the next one is due.
+    pub interval_us: u32,
+}
+
+/// Why 48 bytes are not a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Not 48 bytes.
+    Length,
+    /// Does not begin with "HPHB".
+    Magic,
+    /// Another version.
+    Version,
+    /// A state that this version does not know, or reserved bytes that are not zero.
+    Field,
+}
+
+impl core::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Malformed::Length => "a heartbeat has 48 bytes",
+            Malformed::Magic => "it does not begin with the heartbeat's magic bytes",
+            Malformed::Version => "it is of another heartbeat version (this one speaks version 1)",
+            Malformed::Field => "its state is unknown or its reserved bytes are not zero",
+        })
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+#[inline(always)]
+fn u64_at(bytes: &[u8; LEN], at: usize) -> u64 {
+    let mut word = [0; 8];
+    let mut i = 0;
+    while i < 8 {
+        word[i] = bytes[at + i];
+        i += 1;
+    }
+    u64::from_be_bytes(word)
+}
+
+#[inline(always)]
+fn u32_at(bytes: &[u8; LEN], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+impl Heartbeat {
+    /// Reads a heartbeat.
+    ///
+    /// # Errors
+    /// Says which field is not what version 1 has there.
+    #[inline(always)]
+    pub fn parse(bytes: &[u8; LEN]) -> Result<Heartbeat, Malformed> {
+        if [bytes[0], bytes[1], bytes[2], bytes[3]] != MAGIC {
+            return Err(Malformed::Magic);
+        }
+        if bytes[4] != VERSION {
+            return Err(Malformed::Version);
+        }
+        if bytes[6] != 0 || bytes[7] != 0 {
+            return Err(Malformed::Field);
+        }
+        let Some(state) = State::from_u8(bytes[5]) else {
+            return Err(Malformed::Field);
+        };
+        Ok(Heartbeat {
+            state,
+            boot_id: u64_at(bytes, 8),
+            sequence: u64_at(bytes, 16),
+            sent_ns: u64_at(bytes, 24),
+            requests: u64_at(bytes, 32),
+            in_flight: u32_at(bytes, 40),
+            interval_us: u32_at(bytes, 44),
+        })
+    }
+
+    /// Writes a heartbeat.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; LEN] {
+        let mut out = [0; LEN];
+        out[..4].copy_from_slice(&MAGIC);
+        out[4] = VERSION;
+        out[5] = self.state as u8;
+        out[8..16].copy_from_slice(&self.boot_id.to_be_bytes());
+        out[16..24].copy_from_slice(&self.sequence.to_be_bytes());
+        out[24..32].copy_from_slice(&self.sent_ns.to_be_bytes());
+        out[32..40].copy_from_slice(&self.requests.to_be_bytes());
+        out[40..44].copy_from_slice(&self.in_flight.to_be_bytes());
+        out[44..48].copy_from_slice(&self.interval_us.to_be_bytes());
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            state in 1u8..=4, boot_id: u64, sequence: u64, sent_ns: u64, requests: u64, in_flight: u32,
+            interval_us: u32,
+        ) {
+            let state = State::from_u8(state).expect("1 to 4 are states");
+            let beat = Heartbeat { state, boot_id, sequence, sent_ns, requests, in_flight, interval_us };
+            prop_assert_eq!(Heartbeat::parse(&beat.to_bytes()), Ok(beat));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_read_to_the_bit(bytes: [u8; LEN], honest_header: bool) {
+            let mut bytes = bytes;
+            if honest_header {
+                bytes[..5].copy_from_slice(b"HPHB\x01");
+                bytes[6..8].copy_from_slice(&[0, 0]);
+            }
+            if let Ok(beat) = Heartbeat::parse(&bytes) {
+                prop_assert_eq!(beat.to_bytes(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        let good = Heartbeat {
+            state: State::Serving,
+            boot_id: 1,
+            sequence: 2,
+            sent_ns: 3,
+            requests: 4,
+            in_flight: 5,
+            interval_us: 6,
+        }
+        .to_bytes();
+        for (at, value, why) in [
+            (0, b'X', Malformed::Magic),
+            (4, 2, Malformed::Version),
+            (5, 0, Malformed::Field),
+            (5, 5, Malformed::Field),
+            (6, 1, Malformed::Field),
+            (7, 1, Malformed::Field),
+        ] {
+            let mut bad = good;
+            bad[at] = value;
+            assert_eq!(Heartbeat::parse(&bad), Err(why), "byte {at} = {value}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What both sides of the kernel boundary agree on.
+//!
+//! Map layouts, the role word, counters and events, the heartbeat's wire format, and the packet logic that decides
+//! about frames. No I/O, no allocation, no clock: the same code runs in the eBPF programs, in the controller, in the
+//! guest agent and in native tests.
+//!
+//! Nothing in here may depend on the host it is compiled for: every structure is `#[repr(C)]` with explicit padding,
+//! and its size is asserted at compile time.
+#![cfg_attr(not(any(test, feature = "user")), no_std)]
+
+pub mod address;
+pub mod count;
+pub mod event;
+pub mod heartbeat;
+pub mod ids;
+pub mod maps;
+pub mod role;
+
+pub use address::{GATEWAY_MAC, HOST_V4, HOST_V6, ME_V4, ME_V6, PEER_V4, PEER_V6, address_key, is_v4_key};
+pub use ids::{Epoch, PairId, Slot};
+pub use role::RoleWord;
+
+/// Version of everything in this crate that a pinned map or a running program could hold.
+///
+/// Raise it with every change to a map structure, a counter's or event's number, or the meaning of a field. A
+/// controller refuses to adopt a data plane of another version.
+pub const ABI_VERSION: u32 = 1;
+
+/// `skb->mark` of frames that hotpair itself puts onto a tap's egress path, so that `to_guest_from_host` tells them
+/// from what the host's own stack sends.
+pub const MARK: u32 = 0x4850_0001;

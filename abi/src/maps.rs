@@ -1,0 +1,187 @@
+//! Layouts of the pinned maps. `#[repr(C)]`, padding explicit, sizes asserted: what is pinned must mean the same to the
+//! next version that adopts it, or carry another `ABI_VERSION`.
+//!
+//! | map | type | key -> value |
+//! | --- | --- | --- |
+//! | `HOST` | array, 1 | 0 -> [`Host`] |
+//! | `ENTRIES` | hash | 16-byte address -> [`Entry`] |
+//! | `PAIRS` | array, mmapable | pair -> [`Pair`] |
+//! | `MEMBERS` | array, mmapable | pair * 2 + slot -> [`Member`] |
+//! | `PORTS` | hash | ifindex of a tap -> [`Port`] |
+//! | `GROUPS` | array of devmaps | pair -> devmap of 2: both taps |
+//! | `TAPS` | devmap | pair * 2 + slot -> tap |
+//! | `HANDOVER` | LRU hash | [`Flow`] -> epoch of the handover that saw it |
+//! | `RETURN` | LRU hash | [`ReturnKey`] -> [`ReturnPath`] (tagged frames only) |
+//! | `STATS` | per-CPU array | (pair + 1) * counters + counter -> u64; row 0 belongs to no pair |
+//! | `EVENTS` | ring buffer | [`crate::event::Event`] |
+
+/// What the programs must know about their host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Host {
+    /// [`crate::ABI_VERSION`] of whoever created the maps.
+    pub abi_version: u32,
+    /// The uplink.
+    pub uplink_ifindex: u32,
+    /// The uplink's MAC: what ARP and ND for entry addresses are answered with.
+    pub uplink_mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+    /// The host's own internal IP: the only source it may reach members from (network byte order).
+    pub internal_ip: [u8; 4],
+    /// Rows of `PAIRS`.
+    pub max_pairs: u32,
+}
+
+/// Value of `ENTRIES`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Entry {
+    /// The pair that the address belongs to.
+    pub pair: u32,
+}
+
+/// [`Pair::flags`]: the row is in use.
+pub const PAIR_IN_USE: u32 = 1 << 0;
+/// [`Pair::flags`]: any frame of a member counts as a sign of life (`heartbeat.source = "probe"`).
+pub const PAIR_PROBE: u32 = 1 << 1;
+
+/// A pair, as the programs see it. The controller writes all of it but `tripped_epoch`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pair {
+    /// [`crate::RoleWord`]: written with one atomic store.
+    pub role: u64,
+    /// Packets of the entry addresses may leave until this CLOCK_BOOTTIME, nanoseconds; `u64::MAX` for ever.
+    pub lease_until_ns: u64,
+    /// A member that has not beaten for this long (nanoseconds) is silent.
+    pub timeout_ns: u64,
+    /// Written by the programs: the epoch in which the kernel's latch has failed over by itself; 0 never.
+    pub tripped_epoch: u64,
+    /// `PAIR_*`.
+    pub flags: u32,
+    /// Both members' MAC.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+    /// Tap of each slot; 0 for none.
+    pub tap_ifindex: [u32; 2],
+    /// The pair's name, zero-padded: how a restarted controller finds its rows again.
+    pub name: [u8; 16],
+    /// Zero.
+    pub pad2: [u8; 4],
+    /// Zero; makes a pair two cache lines, so that no two pairs share one.
+    pub reserved: [u64; 7],
+}
+
+/// A member's signs of life. Written by `from_guest` only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Member {
+    /// CLOCK_BOOTTIME (nanoseconds) of the last valid heartbeat (source agent) or of the last frame (source probe).
+    pub last_beat_ns: u64,
+    /// Since when it has been beating without a gap longer than the pair's timeout, CLOCK_BOOTTIME nanoseconds.
+    pub streak_since_ns: u64,
+    /// Boot id of the last heartbeat.
+    pub boot_id: u64,
+    /// Sequence of the last heartbeat.
+    pub sequence: u64,
+    /// When the guest says it sent that one, its own clock, nanoseconds.
+    pub sent_ns: u64,
+    /// Requests processed since the guest's boot, by its own count.
+    pub requests: u64,
+    /// Requests in flight, by its own count.
+    pub in_flight: u32,
+    /// Microseconds until the next heartbeat is due.
+    pub interval_us: u32,
+    /// [`crate::heartbeat::State`] of the last heartbeat; 0 before the first. Source probe: serving.
+    pub state: u32,
+    /// Zero.
+    pub pad: u32,
+    /// CLOCK_BOOTTIME (nanoseconds) of the last frame of any kind.
+    pub last_frame_ns: u64,
+    /// CLOCK_BOOTTIME (nanoseconds) of the last event raised about this member: one a second at most.
+    pub last_event_ns: u64,
+    /// Valid heartbeats since the row was last cleared.
+    pub beats: u64,
+    /// Zero; makes a member two cache lines.
+    pub reserved: [u64; 5],
+}
+
+/// Value of `PORTS`: whose tap it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Port {
+    /// The pair.
+    pub pair: u32,
+    /// 0 or 1.
+    pub slot: u32,
+    /// The member's internal IP as seen from the host (network byte order).
+    pub internal_ip: [u8; 4],
+}
+
+/// Key of `HANDOVER`: one client's conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// The client's address.
+    pub remote: [u8; 16],
+    /// The entry address.
+    pub entry: [u8; 16],
+    /// Client port and entry port as on the wire in the client's packet; ICMP echo: identifier and sequence; otherwise 0.
+    pub ports: [u8; 4],
+    /// IP protocol.
+    pub protocol: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Key of `RETURN`: who a tagged frame goes back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ReturnKey {
+    /// The client's address.
+    pub remote: [u8; 16],
+    /// Outer tag: TPID and VLAN id (priority cleared), as on the wire.
+    pub outer: [u8; 4],
+    /// Inner tag, or zero.
+    pub inner: [u8; 4],
+}
+
+/// Value of `RETURN`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ReturnPath {
+    /// MAC the client's last frame came from.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+const _: () = {
+    assert!(size_of::<Host>() == 24);
+    assert!(size_of::<Entry>() == 4);
+    assert!(size_of::<Pair>() == 128);
+    assert!(core::mem::offset_of!(Pair, role) == 0);
+    assert!(core::mem::offset_of!(Pair, tripped_epoch) == 24);
+    assert!(core::mem::offset_of!(Pair, name) == 52);
+    assert!(size_of::<Member>() == 128);
+    assert!(core::mem::offset_of!(Member, last_beat_ns) == 0);
+    assert!(size_of::<Port>() == 12);
+    assert!(size_of::<Flow>() == 40);
+    assert!(size_of::<ReturnKey>() == 24);
+    assert!(size_of::<ReturnPath>() == 8);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath};
+
+    macro_rules! pod {
+        ($($name:ty),*) => { $(
+            // SAFETY: repr(C) integers and byte arrays, padding explicit: every bit pattern is a value.
+            unsafe impl aya::Pod for $name {}
+        )* };
+    }
+    pod!(Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath);
+}

@@ -1,0 +1,194 @@
+//! The role word: who may speak for a pair, in one aligned u64.
+//!
+//! The controller writes it with a single atomic store; every program reads it once per packet. Nothing else changes
+//! at a failover.
+//!
+//! ```text
+//! bit  0      active slot
+//! bit  1      held: this host answers for the pair's entry addresses
+//! bit  2      paused: the kernel's own latch is off
+//! bit  3      handover: a planned switchover drains (see `handover` below)
+//! bit  4, 5   muted: nothing of slot 0 / slot 1 goes anywhere
+//! bit  6      mirror: both members receive every packet
+//! bits 16-63  epoch
+//! ```
+
+use crate::ids::{Epoch, Slot};
+
+const ACTIVE: u64 = 1 << 0;
+const HELD: u64 = 1 << 1;
+const PAUSED: u64 = 1 << 2;
+const HANDOVER: u64 = 1 << 3;
+const MUTED: u64 = 1 << 4;
+const MIRROR: u64 = 1 << 6;
+const EPOCH_SHIFT: u32 = 16;
+const FLAGS: u64 = (1 << EPOCH_SHIFT) - 1;
+
+/// See the module's drawing. The all-zero word is a pair that is not held: nothing is steered, nothing leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[repr(transparent)]
+pub struct RoleWord(pub u64);
+
+impl RoleWord {
+    /// A word with this epoch and active slot and no flag set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(epoch: Epoch, active: Slot) -> Self {
+        RoleWord((epoch.0 << EPOCH_SHIFT) | active as u64)
+    }
+
+    #[inline(always)]
+    const fn with(self, bit: u64, on: bool) -> Self {
+        if on { RoleWord(self.0 | bit) } else { RoleWord(self.0 & !bit) }
+    }
+
+    #[inline(always)]
+    const fn has(self, bit: u64) -> bool {
+        self.0 & bit != 0
+    }
+
+    /// The epoch.
+    #[inline(always)]
+    #[must_use]
+    pub const fn epoch(self) -> Epoch {
+        Epoch(self.0 >> EPOCH_SHIFT)
+    }
+
+    /// The same flags under another epoch.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_epoch(self, epoch: Epoch) -> Self {
+        RoleWord((self.0 & FLAGS) | (epoch.0 << EPOCH_SHIFT))
+    }
+
+    /// The slot whose answers leave. During a handover: the slot that still answers what it was asked before.
+    #[inline(always)]
+    #[must_use]
+    pub const fn active(self) -> Slot {
+        Slot::from_bit(self.0)
+    }
+
+    /// Sets the active slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_active(self, slot: Slot) -> Self {
+        RoleWord((self.0 & !ACTIVE) | slot as u64)
+    }
+
+    /// Whether this host answers for the pair's entry addresses.
+    #[inline(always)]
+    #[must_use]
+    pub const fn held(self) -> bool {
+        self.has(HELD)
+    }
+
+    /// Sets whether this host answers for the pair's entry addresses.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_held(self, on: bool) -> Self {
+        self.with(HELD, on)
+    }
+
+    /// Whether the kernel's own latch is off.
+    #[inline(always)]
+    #[must_use]
+    pub const fn paused(self) -> bool {
+        self.has(PAUSED)
+    }
+
+    /// Sets whether the kernel's own latch is off.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_paused(self, on: bool) -> Self {
+        self.with(PAUSED, on)
+    }
+
+    /// Whether a planned switchover drains: flows that a packet arrives for from now on belong to the other slot,
+    /// what is still to be answered of earlier ones to the active slot. So each answer leaves exactly once.
+    #[inline(always)]
+    #[must_use]
+    pub const fn handover(self) -> bool {
+        self.has(HANDOVER)
+    }
+
+    /// Sets whether a planned switchover drains.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_handover(self, on: bool) -> Self {
+        self.with(HANDOVER, on)
+    }
+
+    /// Whether nothing of this slot may go anywhere (the first step of a fence).
+    #[inline(always)]
+    #[must_use]
+    pub const fn muted(self, slot: Slot) -> bool {
+        self.has(MUTED << slot as u32)
+    }
+
+    /// Mutes or unmutes a slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_muted(self, slot: Slot, on: bool) -> Self {
+        self.with(MUTED << slot as u32, on)
+    }
+
+    /// Whether both members receive every packet; otherwise only the active one does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mirror(self) -> bool {
+        self.has(MIRROR)
+    }
+
+    /// Sets whether both members receive every packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_mirror(self, on: bool) -> Self {
+        self.with(MIRROR, on)
+    }
+}
+
+impl core::fmt::Debug for RoleWord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RoleWord")
+            .field("epoch", &self.epoch().0)
+            .field("active", &self.active())
+            .field("held", &self.held())
+            .field("paused", &self.paused())
+            .field("handover", &self.handover())
+            .field("muted", &[self.muted(Slot::Zero), self.muted(Slot::One)])
+            .field("mirror", &self.mirror())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_field_keeps_to_itself(
+            epoch in 0..=Epoch::MAX.0, active: bool, held: bool, paused: bool, handover: bool,
+            muted: [bool; 2], mirror: bool,
+        ) {
+            let slot = Slot::from_bit(u64::from(active));
+            let word = RoleWord::new(Epoch(3), slot.other())
+                .with_mirror(mirror)
+                .with_muted(Slot::One, muted[1])
+                .with_muted(Slot::Zero, muted[0])
+                .with_handover(handover)
+                .with_paused(paused)
+                .with_held(held)
+                .with_active(slot)
+                .with_epoch(Epoch(epoch));
+            prop_assert_eq!(word.epoch(), Epoch(epoch));
+            prop_assert_eq!(word.active(), slot);
+            prop_assert_eq!(word.held(), held);
+            prop_assert_eq!(word.paused(), paused);
+            prop_assert_eq!(word.handover(), handover);
+            prop_assert_eq!([word.muted(Slot::Zero), word.muted(Slot::One)], muted);
+            prop_assert_eq!(word.mirror(), mirror);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! HTTP + JSON on a Unix socket: what the verbs ask the controller.

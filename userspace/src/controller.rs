@@ -1,0 +1,1 @@
+//! Drives the pairs: events in, actions out.

@@ -1,0 +1,1 @@
+//! Loads, pins, adopts and talks to the eBPF programs. Knows maps and links; decides nothing.

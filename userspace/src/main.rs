@@ -1,0 +1,2 @@
+//! The `hotpair` command.
+fn main() {}

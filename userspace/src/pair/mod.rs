@@ -1,0 +1,1 @@
+//! The pure pair state machine.

@@ -1,0 +1,1 @@
+//! What must survive a restart and a power cut.

@@ -1,0 +1,2 @@
+//! hotpair's own tooling.
+fn main() {}
