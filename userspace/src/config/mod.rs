@@ -151,8 +151,8 @@ pub struct Command {
     pub stop: Vec<String>,
     /// Gives up the member's storage. Must succeed when there is none.
     pub release: Vec<String>,
-    /// Optional: exits 0 while the member runs, 1 when it does not.
-    pub status: Option<Vec<String>>,
+    /// Prints the generation of the member that runs in `HOTPAIR_SLOT` and exits 0; exits 1 when none runs.
+    pub status: Vec<String>,
 }
 
 /// `heartbeat`
