@@ -1,2 +1,50 @@
-//! hotpair's own tooling.
-fn main() {}
+//! hotpair's own tooling: `cargo xtask setup`, `build`, `test`, `lint`, `demo`, `lab`.
+//!
+//! It must compile on a machine that has nothing but a Rust toolchain and a linker, and quickly: it never depends on
+//! the crates it builds, only on a command line parser and an error type. What it finds missing it installs.
+
+mod build;
+mod exec;
+mod libvirtd;
+mod lint;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "hotpair's own tooling", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install everything that building and running need.
+    Setup,
+    /// Build `hotpair` (eBPF embedded) and `hotpair-guest` (statically linked).
+    Build(build::Options),
+    /// Run every test: native, packet tables, namespace labs, one real-VM scenario.
+    Test(test::Options),
+    /// Formatting and clippy, warnings as errors, for the workspace and the eBPF programs.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Setup => setup::run(),
+        Verb::Build(options) => build::verb(&options),
+        Verb::Test(options) => test::verb(&options),
+        Verb::Lint => lint::verb(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
