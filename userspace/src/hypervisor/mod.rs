@@ -3,6 +3,8 @@
 //! Every operation is idempotent and reports what it has *seen*, not what it has asked for: `stop` returns when the
 //! member is known to be gone.
 
+pub mod command;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
