@@ -4,6 +4,10 @@
 //! member is known to be gone.
 
 pub mod command;
+pub mod domain_xml;
+pub mod image;
+pub mod kvm;
+pub mod template;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
