@@ -155,6 +155,8 @@ pub enum RecordKind {
     Fenced,
     /// Its storage is released.
     Released,
+    /// Its storage could not be released and is left behind.
+    ReleaseFailed,
     /// A new member is being made.
     Replacing,
     /// Making it failed; it is tried again.

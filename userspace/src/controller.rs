@@ -1,1 +1,0 @@
-//! Drives the pairs: events in, actions out.

@@ -1,0 +1,447 @@
+//! Drives the pairs: events in, actions out.
+//!
+//! | file | about |
+//! | --- | --- |
+//! | `engine.rs` | the one thread that looks, decides and flips |
+//! | `execute.rs` | what actions come to: taps, members, announcements |
+//! | `report.rs` | status, show and history as the API tells them |
+//! | `watch.rs` | links, data plane events, the hypervisor's events, probes |
+//!
+//! The engine's thread never waits for anything but its next look: no disk, no hypervisor, no lock that another thread
+//! holds for long. Everything slow is a task whose end comes back as an event.
+
+mod engine;
+mod execute;
+mod report;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hotpair_abi::{PairId, Slot};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api;
+use crate::api::types::{Done, Record, RecordKind, Refusal, Show, Status};
+use crate::config::{self, Config, Source, Takeover};
+use crate::dataplane::{Dataplane, DataplaneError, Opened, PairSetup, Uplink};
+use crate::hypervisor::{Hypervisor, HypervisorError, VmEvent};
+use crate::network::{Link, Network, NetworkError};
+use crate::pair::{self, Settings};
+use crate::store::{Store, StoreError};
+
+/// Why the controller does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another one runs.
+    #[error("another controller runs on {0} already: stop it first, or give this one its own host.run_dir")]
+    AlreadyRunning(PathBuf),
+    /// A directory cannot be used.
+    #[error("{path} cannot be used: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no such uplink.
+    #[error("host.uplink = \"{0}\": there is no such interface here; `ip link` lists those there are")]
+    NoUplink(String),
+    /// There are more pairs than addresses.
+    #[error("host.internal_net has no address left for pair `{0}`: give it a shorter prefix")]
+    InternalNetFull(String),
+    /// The data plane has no row left.
+    #[error(
+        "the running data plane has rows for {rows} pairs and cannot take `{pair}` in: `hotpair cleanup` and start again"
+    )]
+    NoRow {
+        /// The pair.
+        pair: String,
+        /// Rows there are.
+        rows: u32,
+    },
+    /// The data plane.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// Links and addresses.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The hypervisor.
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    /// The API's socket.
+    #[error("the API socket {path} cannot be made: {source}")]
+    Api {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What makes a pair this pair, settled at the start and shared by everybody.
+#[derive(Debug)]
+pub(crate) struct PairFacts {
+    pub(crate) id: PairId,
+    pub(crate) config: config::Pair,
+    pub(crate) mac: [u8; 6],
+    pub(crate) internal: [Ipv4Addr; 2],
+}
+
+impl PairFacts {
+    pub(crate) fn tap(&self, slot: Slot) -> String {
+        tap_name(&self.config.name, slot)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            timeout: self.config.heartbeat.timeout,
+            start: self.config.heartbeat.start,
+            handover: self.config.handover,
+            auto_replace: self.config.replace.auto,
+            mirror: self.config.takeover == Takeover::Mirror,
+        }
+    }
+}
+
+/// The tap of a pair's slot.
+#[must_use]
+pub fn tap_name(pair: &str, slot: Slot) -> String {
+    format!("hp{pair}s{slot}")
+}
+
+/// The members' MAC where neither the configuration nor the template names one: derived from the pair's name, so that
+/// it is the same on every host and after every restart.
+#[must_use]
+pub fn derived_mac(pair: &str) -> [u8; 6] {
+    // FNV-1a: short, stable for ever, and nothing more is needed of it.
+    let hash = pair.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let [a, b, c, ..] = hash.to_be_bytes();
+    let [x, y, z] = hotpair_abi::address::PAIR_MAC_PREFIX;
+    // 0x77 in the fourth byte belongs to the gateway.
+    [x, y, z, if a == 0x77 { 0x78 } else { a }, b, c]
+}
+
+/// Addresses of a pair's members in `internal_net`: the host has the first, then two a pair.
+#[must_use]
+pub fn internal_ips(net: config::Ipv4Net, id: PairId) -> Option<[Ipv4Addr; 2]> {
+    Some([net.host(2 + id.0 * 2)?, net.host(3 + id.0 * 2)?])
+}
+
+/// The address by which the host reaches members, and they it.
+#[must_use]
+pub fn host_internal_ip(net: config::Ipv4Net) -> Ipv4Addr {
+    net.host(1).expect("a prefix of 30 or shorter has a first address")
+}
+
+/// What all parts of a running controller share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) pairs: Vec<Arc<PairFacts>>,
+    pub(crate) plane: Arc<Dataplane>,
+    pub(crate) network: Network,
+    pub(crate) hypervisor: Arc<dyn Hypervisor>,
+    pub(crate) store: Store,
+    pub(crate) uplink: Link,
+    pub(crate) history: Mutex<BTreeMap<String, VecDeque<Record>>>,
+    pub(crate) troubles: Arc<Troubles>,
+    pub(crate) hypervisor_trouble: Mutex<Option<String>>,
+    pub(crate) started_at_ms: u64,
+    pub(crate) engine: engine::Inbox,
+    pub(crate) announce: mpsc::UnboundedSender<Vec<IpAddr>>,
+    /// Runs the tasks that the engine's thread asks for.
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+/// Troubles of the host itself, by what they are about.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles(Mutex<BTreeMap<String, String>>);
+
+impl Troubles {
+    pub(crate) fn set(&self, about: &str, what: Option<String>) {
+        let mut troubles = self.0.lock().expect("nobody panics with it");
+        match what {
+            Some(what) => {
+                if troubles.get(about) != Some(&what) {
+                    tracing::error!(about, "{what}");
+                    troubles.insert(about.to_owned(), what);
+                }
+            }
+            None => {
+                if troubles.remove(about).is_some() {
+                    tracing::info!(about, "well again");
+                }
+            }
+        }
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.0.lock().expect("nobody panics with it").values().cloned().collect()
+    }
+}
+
+/// Wall clock, Unix milliseconds.
+pub(crate) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The data plane's clock: CLOCK_BOOTTIME, nanoseconds.
+pub(crate) fn boottime() -> pair::Nanos {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// Exclusive use of a run directory, for as long as it lives. The kernel gives it up with the process.
+#[derive(Debug)]
+pub struct RunLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl RunLock {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`RunError::AlreadyRunning`] while another process has it.
+    pub fn take(run_dir: &Path) -> Result<RunLock, RunError> {
+        let fail = |source| RunError::Directory { path: run_dir.to_owned(), source };
+        std::fs::create_dir_all(run_dir).map_err(fail)?;
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(run_dir.join("lock"))
+            .map_err(fail)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(RunLock(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::AlreadyRunning(run_dir.to_owned())),
+            Err(error) => Err(fail(error.into())),
+        }
+    }
+}
+
+/// Runs until `stop` resolves. What runs in the kernel and in the hypervisor goes on after that.
+///
+/// # Errors
+/// When it cannot begin; nothing of a running pair has been changed then.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let _lock = RunLock::take(&config.host.run_dir)?;
+    let network = Network::open().await?;
+    let name = &config.host.uplink;
+    let uplink = network.link(name).await?.ok_or_else(|| RunError::NoUplink(name.clone()))?;
+
+    let troubles = Arc::new(Troubles::default());
+    let told = Arc::clone(&troubles);
+    let (store, loaded) = Store::open(&config.host.state_dir, move |what| told.set("state", what))?;
+
+    // Room to grow: a pair that is added later must not need a new data plane.
+    let rows = u32::try_from(config.pairs.len()).unwrap_or(u32::MAX).next_power_of_two().max(64);
+    let (plane, opened) = Dataplane::open(
+        &config.host.bpf_dir,
+        config.host.xdp,
+        &Uplink { name: uplink.name.clone(), index: uplink.index, mac: uplink.mac, mtu: uplink.mtu },
+        host_internal_ip(config.host.internal_net),
+        rows,
+    )?;
+    let plane = Arc::new(plane);
+    tracing::info!(uplink = %uplink.name, ?opened, "the data plane runs");
+
+    let pairs = assign(&config, &plane, rows, &troubles)?;
+    let (vm_events, vm_inbox) = mpsc::unbounded_channel();
+    let hypervisor = hypervisor(&config, vm_events)?;
+    let (engine, engine_inbox) = engine::channel();
+    let (announce, announcements) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared {
+        pairs,
+        plane: Arc::clone(&plane),
+        network,
+        hypervisor,
+        store,
+        history: Mutex::new(loaded.history),
+        troubles,
+        hypervisor_trouble: Mutex::new(None),
+        started_at_ms: wall_ms(),
+        engine,
+        announce,
+        runtime: tokio::runtime::Handle::current(),
+        uplink,
+        config,
+    });
+
+    let mut begun = Vec::new();
+    for facts in &shared.pairs {
+        let setup = PairSetup {
+            name: facts.config.name.clone(),
+            entry: facts.config.entry.clone(),
+            mac: facts.mac,
+            timeout: facts.config.heartbeat.timeout,
+            probe: facts.config.heartbeat.source == Source::Probe,
+        };
+        plane.put_pair(facts.id, &setup)?;
+        plane.set_lease(facts.id, u64::MAX);
+        for slot in Slot::BOTH {
+            execute::plug(&shared, facts, slot).await?;
+        }
+        let found = pair::Found {
+            saved: loaded.saved.get(&facts.config.name).cloned(),
+            word: (opened == Opened::Adopted).then(|| plane.role(facts.id)),
+        };
+        begun.push((Arc::clone(facts), pair::State::begin(facts.settings(), &found, boottime())));
+    }
+
+    let listener = api::server::bind(&shared.config.host.run_dir)
+        .map_err(|source| RunError::Api { path: shared.config.host.run_dir.join("api.sock"), source })?;
+    let watchers = watch::all(&shared, vm_inbox, announcements).await?;
+    let engine = engine::spawn(Arc::clone(&shared), begun, engine_inbox);
+    let controller = Controller(Arc::clone(&shared));
+    let served = tokio::spawn(api::server::serve(listener, controller));
+    tracing::info!(pairs = shared.pairs.len(), host = %shared.config.host.name, "hotpair runs");
+
+    stop.await;
+    tracing::info!("stopping; the data plane and the members go on without the controller");
+    served.abort();
+    for watcher in watchers {
+        watcher.abort();
+    }
+    shared.engine.stop();
+    // The engine ends within its longest look; wait so that no flip is half recorded.
+    let _ = tokio::task::spawn_blocking(move || engine.join()).await;
+    if let Err(why) = shared.store.flush().await {
+        tracing::error!("{why}");
+    }
+    let _ = std::fs::remove_file(shared.config.host.run_dir.join("api.sock"));
+    Ok(())
+}
+
+fn hypervisor(
+    config: &Config,
+    events: mpsc::UnboundedSender<VmEvent>,
+) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
+    match &config.hypervisor {
+        config::Hypervisor::Libvirt { .. } => Err(HypervisorError::Failed(
+            "this hotpair was built without libvirt: build it with the feature `libvirt`, or use kind = \"command\""
+                .into(),
+        )),
+        config::Hypervisor::Command => {
+            drop(events);
+            Ok(Arc::new(crate::hypervisor::command::Command::new(&config.pairs)))
+        }
+    }
+}
+
+/// Gives every configured pair its row: the one it has, or a free one.
+fn assign(
+    config: &Config,
+    plane: &Dataplane,
+    rows: u32,
+    troubles: &Troubles,
+) -> Result<Vec<Arc<PairFacts>>, RunError> {
+    let mut taken: HashMap<String, PairId> = plane.pairs().into_iter().map(|(id, name)| (name, id)).collect();
+    let mut used: Vec<u32> = taken.values().map(|id| id.0).collect();
+    let mut pairs = Vec::new();
+    for pair in &config.pairs {
+        let id = match taken.remove(&pair.name) {
+            Some(id) => id,
+            None => {
+                let free = (0..rows).find(|row| !used.contains(row));
+                let row = free.ok_or_else(|| RunError::NoRow { pair: pair.name.clone(), rows })?;
+                used.push(row);
+                PairId(row)
+            }
+        };
+        let internal = internal_ips(config.host.internal_net, id)
+            .ok_or_else(|| RunError::InternalNetFull(pair.name.clone()))?;
+        let mac = pair.mac.or_else(|| template_mac(pair)).unwrap_or_else(|| derived_mac(&pair.name));
+        pairs.push(Arc::new(PairFacts { id, config: pair.clone(), mac, internal }));
+    }
+    for name in taken.into_keys() {
+        let text = format!(
+            "pair `{name}` is in the data plane but not in the configuration: it is served as it is and not looked \
+             after; put it back into the configuration, or stop the controller and `hotpair cleanup`"
+        );
+        troubles.set(&format!("pair {name}"), Some(text));
+    }
+    Ok(pairs)
+}
+
+fn template_mac(pair: &config::Pair) -> Option<[u8; 6]> {
+    let _ = pair;
+    None
+}
+
+/// What the API is answered from.
+#[derive(Clone)]
+pub struct Controller(Arc<Shared>);
+
+impl Controller {
+    /// How everything is.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn status(&self) -> Result<Status, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.0.engine.ask(engine::Ask::Report(answer));
+        let pairs = self.answer("status", answered).await?;
+        Ok(report::status(&self.0, pairs))
+    }
+
+    /// One pair, with its settings and counters; `None` when there is no such pair.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or the counters cannot be read.
+    pub async fn show(&self, name: &str) -> Result<Option<Show>, Refusal> {
+        let status = self.status().await?;
+        let facts = self.0.pairs.iter().find(|facts| facts.config.name == name);
+        let pair = status.pairs.into_iter().find(|pair| pair.name == name);
+        match (facts, pair) {
+            (Some(facts), Some(pair)) => report::show(&self.0, facts, pair).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What happened, newest first.
+    #[must_use]
+    pub fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
+        report::history(&self.0, pair, limit)
+    }
+
+    /// Whether there is a pair of that name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.pairs.iter().any(|facts| facts.config.name == name)
+    }
+
+    /// Grants or refuses what an operator asks for.
+    ///
+    /// # Errors
+    /// The refusal; nothing has changed then.
+    pub async fn request(&self, name: &str, request: pair::Request) -> Result<Done, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.0.engine.ask(engine::Ask::Request { pair: name.to_owned(), request, answer });
+        self.answer("request", answered).await?
+    }
+
+    async fn answer<T>(&self, what: &str, answered: oneshot::Receiver<T>) -> Result<T, Refusal> {
+        match tokio::time::timeout(Duration::from_secs(10), answered).await {
+            Ok(Ok(value)) => Ok(value),
+            _ => Err(Refusal {
+                what: what.to_owned(),
+                why: "the controller's engine does not answer".into(),
+                way_out: "look at the controller's log, then restart it: the data plane goes on meanwhile"
+                    .into(),
+            }),
+        }
+    }
+}
+
+/// Kinds of history that changed who serves.
+pub(crate) fn is_role_change(kind: RecordKind) -> bool {
+    matches!(kind, RecordKind::Started | RecordKind::Failover | RecordKind::Switchover | RecordKind::Adopted)
+}

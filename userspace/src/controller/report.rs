@@ -1,0 +1,160 @@
+//! Status, show and history, as the API tells them.
+
+use std::fmt::Write as _;
+
+use hotpair_abi::Slot;
+use hotpair_abi::heartbeat;
+
+use super::{PairFacts, Shared, wall_ms};
+use crate::api::types::{
+    API_VERSION, Count, HypervisorStatus, MemberPhase, MemberStatus, PairStatus, Protection, Record, Refusal,
+    Show, Status,
+};
+use crate::config::{self, Source, Takeover};
+use crate::pair::{Nanos, Phase, State};
+
+pub(super) fn mac_text(mac: &[u8; 6]) -> String {
+    mac.iter().enumerate().fold(String::new(), |mut text, (i, byte)| {
+        let _ = write!(text, "{}{byte:02x}", if i == 0 { "" } else { ":" });
+        text
+    })
+}
+
+/// Unix milliseconds of a moment on the data plane's clock.
+fn wall_of(then: Nanos, now: Nanos) -> u64 {
+    wall_ms().saturating_sub(now.saturating_sub(then) / 1_000_000)
+}
+
+pub(super) fn last_change(shared: &Shared, pair: &str) -> Option<Record> {
+    let history = shared.history.lock().expect("nobody panics with it");
+    history.get(pair)?.iter().rev().find(|record| super::is_role_change(record.kind)).cloned()
+}
+
+pub(super) fn status(shared: &Shared, pairs: Vec<PairStatus>) -> Status {
+    let why = shared.hypervisor_trouble.lock().expect("nobody panics with it").clone();
+    Status {
+        api: API_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: shared.config.host.name.clone(),
+        pid: std::process::id(),
+        started_at_ms: shared.started_at_ms,
+        protection: pairs.iter().map(|pair| pair.protection).max().unwrap_or(Protection::Protected),
+        hypervisor: HypervisorStatus {
+            kind: match shared.config.hypervisor {
+                config::Hypervisor::Libvirt { .. } => "libvirt",
+                config::Hypervisor::Command => "command",
+            }
+            .to_owned(),
+            accel: shared.hypervisor.accel().to_owned(),
+            reachable: why.is_none(),
+            why,
+        },
+        troubles: shared.troubles.list(),
+        pairs,
+    }
+}
+
+pub(super) fn pair(
+    shared: &Shared,
+    facts: &PairFacts,
+    state: &State,
+    last: Option<&Record>,
+    now: Nanos,
+) -> PairStatus {
+    let serves = state.health.protection != Protection::Down;
+    PairStatus {
+        name: facts.config.name.clone(),
+        entry: facts.config.entry.clone(),
+        protection: state.health.protection,
+        why: state.health.why.clone(),
+        since_at_ms: wall_of(state.health.since, now),
+        primary: serves.then_some(state.active as u8),
+        primary_since_at_ms: serves.then(|| wall_of(state.active_since, now)),
+        epoch: state.epoch.0,
+        paused: state.paused,
+        takeover: match facts.config.takeover {
+            Takeover::Mirror => "mirror",
+            Takeover::Address => "address",
+        }
+        .to_owned(),
+        members: Slot::BOTH.map(|slot| member(shared, facts, state, slot, now)).to_vec(),
+        last: last.cloned(),
+    }
+}
+
+fn member(shared: &Shared, facts: &PairFacts, state: &State, slot: Slot, now: Nanos) -> MemberStatus {
+    let place = state.place(slot);
+    let row = shared.plane.member(facts.id, slot);
+    let beats = row.last_beat_ns > 0;
+    MemberStatus {
+        slot: slot as u8,
+        role: match place.phase {
+            Phase::Serving if state.held && slot == state.active => "primary",
+            Phase::Serving => "standby",
+            _ => "none",
+        }
+        .to_owned(),
+        phase: match place.phase {
+            Phase::Unknown => MemberPhase::Unknown,
+            Phase::Empty { .. } => MemberPhase::Empty,
+            Phase::Starting => MemberPhase::Starting,
+            Phase::Booting { .. } => MemberPhase::Booting,
+            Phase::Serving => MemberPhase::Serving,
+            Phase::Fencing { .. } => MemberPhase::Fencing,
+            Phase::Releasing { .. } => MemberPhase::Releasing,
+        },
+        since_at_ms: wall_of(place.since, now),
+        generation: place.generation,
+        tap: facts.tap(slot),
+        internal_ip: facts.internal[slot.index()],
+        state: u8::try_from(row.state)
+            .ok()
+            .and_then(heartbeat::State::from_u8)
+            .map(|state| state.name().to_owned()),
+        beat_age_ms: beats.then(|| now.saturating_sub(row.last_beat_ns) as f64 / 1e6),
+        sequence: row.sequence,
+        requests: row.requests,
+        in_flight: row.in_flight,
+        why: place.lost.as_ref().map(|lost| lost.how.clone()).or_else(|| place.why.clone()),
+    }
+}
+
+pub(super) fn show(shared: &Shared, facts: &PairFacts, pair: PairStatus) -> Result<Show, Refusal> {
+    let counters = shared.plane.counters(Some(facts.id)).map_err(|error| Refusal {
+        what: "show".into(),
+        why: format!("the data plane's counters cannot be read: {error}"),
+        way_out: "look at the controller's log".into(),
+    })?;
+    let heartbeat = facts.config.heartbeat;
+    Ok(Show {
+        pair,
+        mac: mac_text(&facts.mac),
+        heartbeat_source: match heartbeat.source {
+            Source::Agent => "agent",
+            Source::Probe => "probe",
+        }
+        .to_owned(),
+        interval_ms: heartbeat.interval.as_secs_f64() * 1e3,
+        timeout_ms: heartbeat.timeout.as_secs_f64() * 1e3,
+        auto_replace: facts.config.replace.auto,
+        counters: counters
+            .into_iter()
+            .filter(|(_, packets)| *packets > 0)
+            .map(|(counter, packets)| Count { name: counter.name().to_owned(), packets })
+            .collect(),
+    })
+}
+
+pub(super) fn history(shared: &Shared, pair: Option<&str>, limit: usize) -> Vec<Record> {
+    let history = shared.history.lock().expect("nobody panics with it");
+    let mut lines: Vec<Record> = history
+        .iter()
+        .filter(|(name, _)| pair.is_none_or(|pair| pair == name.as_str()))
+        .flat_map(|(_, lines)| lines.iter().cloned())
+        .collect();
+    // Stable: lines of one pair at the same millisecond keep their order.
+    lines.reverse();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.at_ms));
+    lines.truncate(limit);
+    lines
+}

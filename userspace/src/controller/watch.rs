@@ -1,0 +1,225 @@
+//! Everybody who notices something: links, the data plane's events, the hypervisor, probes; and the announcer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hotpair_abi::event::{Event as PlaneEvent, Kind};
+use hotpair_abi::{PairId, Slot};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{PairFacts, RunError, Shared, execute};
+use crate::config::Source;
+use crate::hypervisor::VmEvent;
+use crate::network::{Announcer, LinkChange, LinkEvent, Prober};
+use crate::pair::{Event, Sign};
+
+/// When a change of holder is told again: neighbours may have missed it, a switch may have been learning.
+const ANNOUNCE_AGAIN: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+
+/// Starts them all.
+pub(super) async fn all(
+    shared: &Arc<Shared>,
+    vm_inbox: mpsc::UnboundedReceiver<VmEvent>,
+    announcements: mpsc::UnboundedReceiver<Vec<IpAddr>>,
+) -> Result<Vec<JoinHandle<()>>, RunError> {
+    let links = shared.network.watch().await?;
+    let events = shared.plane.events()?;
+    let mut tasks = vec![
+        tokio::spawn(watch_links(Arc::clone(shared), links)),
+        tokio::spawn(watch_plane(Arc::clone(shared), events)),
+        tokio::spawn(watch_hypervisor(Arc::clone(shared), vm_inbox)),
+        tokio::spawn(announce(Arc::clone(shared), announcements)),
+    ];
+    for facts in &shared.pairs {
+        if facts.config.heartbeat.source == Source::Probe {
+            tasks.push(tokio::spawn(probe(Arc::clone(shared), Arc::clone(facts))));
+        }
+    }
+    Ok(tasks)
+}
+
+fn tap_owner(shared: &Shared, name: &str) -> Option<(Arc<PairFacts>, Slot)> {
+    shared.pairs.iter().find_map(|facts| {
+        Slot::BOTH.into_iter().find(|slot| facts.tap(*slot) == name).map(|slot| (Arc::clone(facts), slot))
+    })
+}
+
+async fn watch_links(shared: Arc<Shared>, mut links: mpsc::UnboundedReceiver<LinkEvent>) {
+    while let Some(event) = links.recv().await {
+        if event.index == shared.uplink.index {
+            watch_uplink(&shared, &event);
+            continue;
+        }
+        let Some((facts, slot)) = tap_owner(&shared, &event.name) else {
+            continue;
+        };
+        // A message may be older than what has happened since: the link itself is asked.
+        let link = match shared.network.link(&event.name).await {
+            Ok(link) => link,
+            Err(error) => {
+                tracing::warn!(tap = %event.name, "its state cannot be read: {error}");
+                continue;
+            }
+        };
+        let (how, mend) = match &link {
+            None => (Some("its tap was removed"), true),
+            Some(link) if !link.up => (Some("its tap is down"), true),
+            Some(link) if !link.carrier => (Some("nobody holds its tap any more"), false),
+            Some(_) => (None, false),
+        };
+        let event = match how {
+            Some(how) => Event::Lost { slot, generation: None, by: Sign::Carrier, how: how.to_owned() },
+            None => Event::Found { slot, generation: None, by: Sign::Carrier },
+        };
+        shared.engine.event(facts.id, event);
+        if mend {
+            match execute::plug(&shared, &facts, slot).await {
+                Ok(()) => tracing::info!(tap = %facts.tap(slot), "mended"),
+                Err(error) => tracing::error!(tap = %facts.tap(slot), "it cannot be mended: {error}"),
+            }
+        }
+    }
+}
+
+fn watch_uplink(shared: &Shared, event: &LinkEvent) {
+    let name = &shared.uplink.name;
+    let trouble = match event.change {
+        LinkChange::Removed => Some(format!("the uplink {name} was removed: no client is reached")),
+        LinkChange::State { up: false, .. } => {
+            Some(format!("the uplink {name} is down: no client is reached"))
+        }
+        LinkChange::State { carrier: false, .. } => {
+            Some(format!("the uplink {name} has no carrier: no client is reached"))
+        }
+        LinkChange::State { .. } => None,
+    };
+    let well = trouble.is_none();
+    shared.troubles.set("uplink", trouble);
+    if well {
+        // Whoever is at the other end now may know nothing of us.
+        for facts in &shared.pairs {
+            if shared.plane.role(facts.id).held() {
+                let _ = shared.announce.send(facts.config.entry.clone());
+            }
+        }
+    }
+}
+
+async fn watch_plane(shared: Arc<Shared>, mut events: crate::dataplane::Events) {
+    loop {
+        let event = events.next().await;
+        let name = shared.pairs.iter().find(|facts| facts.id.0 == event.pair).map(|facts| &facts.config.name);
+        let Some(pair) = name else { continue };
+        let slot = event.slot;
+        match Kind::from_u32(event.kind) {
+            Some(Kind::StateChanged | Kind::LatchTripped) => shared.engine.look(PairId(event.pair)),
+            Some(Kind::SpoofedMac) => {
+                let mac = mac_text(&event);
+                tracing::warn!(%pair, slot, "a frame with the source MAC {mac} left the member's tap: dropped");
+            }
+            Some(Kind::SpoofedAddress) => {
+                let address = address_text(&event);
+                tracing::warn!(%pair, slot, "a packet from {address}, which is not the member's, left its tap: dropped");
+            }
+            Some(Kind::AddressConflict) => {
+                let address = address_text(&event);
+                tracing::error!(%pair, "somebody else on the uplink claims the entry address {address}");
+            }
+            None => tracing::warn!(kind = event.kind, "the data plane reports something unknown"),
+        }
+    }
+}
+
+fn address_text(event: &PlaneEvent) -> String {
+    let mut key = [0; 16];
+    key.copy_from_slice(&event.data[..16]);
+    let address = std::net::Ipv6Addr::from(key);
+    address.to_ipv4_mapped().map_or_else(|| address.to_string(), |v4| v4.to_string())
+}
+
+fn mac_text(event: &PlaneEvent) -> String {
+    super::report::mac_text(&[
+        event.data[0],
+        event.data[1],
+        event.data[2],
+        event.data[3],
+        event.data[4],
+        event.data[5],
+    ])
+}
+
+async fn watch_hypervisor(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<VmEvent>) {
+    let id = |name: &str| shared.pairs.iter().find(|facts| facts.config.name == name).map(|facts| facts.id);
+    while let Some(event) = inbox.recv().await {
+        match event {
+            VmEvent::Gone { pair, slot, generation, how }
+            | VmEvent::Halted { pair, slot, generation, how } => {
+                if let Some(id) = id(&pair) {
+                    let generation = Some(generation);
+                    shared.engine.event(id, Event::Lost { slot, generation, by: Sign::Hypervisor, how });
+                }
+            }
+            VmEvent::Unreachable { why } => {
+                tracing::error!("the hypervisor cannot be reached: {why}");
+                *shared.hypervisor_trouble.lock().expect("nobody panics with it") = Some(why);
+            }
+            VmEvent::Reachable => {
+                tracing::info!("the hypervisor can be reached again");
+                *shared.hypervisor_trouble.lock().expect("nobody panics with it") = None;
+                for facts in &shared.pairs {
+                    shared.engine.event(facts.id, Event::Reachable);
+                }
+            }
+        }
+    }
+}
+
+async fn announce(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Vec<IpAddr>>) {
+    let announcer = match Announcer::open(&shared.uplink) {
+        Ok(announcer) => Arc::new(announcer),
+        Err(error) => {
+            let text = format!("entry addresses cannot be announced on {}: {error}", shared.uplink.name);
+            shared.troubles.set("announce", Some(text));
+            return;
+        }
+    };
+    while let Some(entry) = wanted.recv().await {
+        let announcer = Arc::clone(&announcer);
+        tokio::spawn(async move {
+            for pause in std::iter::once(Duration::ZERO).chain(ANNOUNCE_AGAIN) {
+                tokio::time::sleep(pause).await;
+                if let Err(error) = announcer.announce(&entry) {
+                    tracing::warn!(?entry, "not announced: {error}");
+                }
+            }
+        });
+    }
+}
+
+/// Asks both members for a sign of life, at the pair's interval.
+async fn probe(shared: Arc<Shared>, facts: Arc<PairFacts>) {
+    let mut probers: [Option<(u32, Prober)>; 2] = [None, None];
+    let mut tick = tokio::time::interval(facts.config.heartbeat.interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        for slot in Slot::BOTH {
+            let prober = &mut probers[slot.index()];
+            if prober.as_ref().is_none_or(|(_, prober)| prober.probe().is_err()) {
+                // The tap is new, or was made anew.
+                *prober = match shared.network.link(&facts.tap(slot)).await {
+                    Ok(Some(link)) => Prober::open(&link, facts.mac, &facts.config.entry)
+                        .ok()
+                        .map(|opened| (link.index, opened)),
+                    _ => None,
+                };
+                if prober.is_none() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
