@@ -142,12 +142,15 @@ impl Store {
     }
 }
 
+/// Format, pairs by name, lines of history: as in the file.
+type Raw = (u64, Vec<(String, Vec<u8>)>, Vec<Vec<u8>>);
+
 fn load(
     database: &Database,
     path: &Path,
     fail: &impl Fn(redb::Error) -> StoreError,
 ) -> Result<Loaded, StoreError> {
-    let begin = || -> Result<(u64, Vec<(String, Vec<u8>)>, Vec<Vec<u8>>), redb::Error> {
+    let begin = || -> Result<Raw, redb::Error> {
         let write = database.begin_write()?;
         {
             let mut meta = write.open_table(META)?;

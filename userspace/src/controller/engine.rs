@@ -81,11 +81,10 @@ struct Engine {
     next_request: RequestId,
 }
 
-pub(crate) fn spawn(
-    shared: Arc<Shared>,
-    begun: Vec<(Arc<PairFacts>, (State, Vec<Action>))>,
-    outbox: Outbox,
-) -> JoinHandle<()> {
+/// A pair with what its state machine begins with.
+pub(crate) type Begun = (Arc<PairFacts>, (State, Vec<Action>));
+
+pub(crate) fn spawn(shared: Arc<Shared>, begun: Vec<Begun>, outbox: Outbox) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("engine".into())
         .spawn(move || {

@@ -12,7 +12,7 @@ use super::{Action, Lost, Nanos, Phase, Sign, State};
 use crate::api::types::RecordKind;
 
 /// Attempts to release storage before the replacement goes on without: redundancy matters more than disk space.
-const RELEASE_ATTEMPTS: u32 = 3;
+const RELEASE_ATTEMPTS: u32 = 6;
 
 /// The pause after so many failures in a row: 0, 0.5 s, 1 s, 2 s, up to 30 s.
 pub(super) fn pause_after(failures: u32) -> Duration {
@@ -45,8 +45,10 @@ impl State {
             let may_start = (self.settings.auto_replace && !self.paused) || self.place(slot).wanted;
             let place = self.place_mut(slot);
             let generation = place.generation;
+            let known = place.known;
             match &mut place.phase {
-                Phase::Fencing { asked, retry_at } if !*asked && now >= *retry_at => {
+                // Whom to end must be certain: see `take_stock`.
+                Phase::Fencing { asked, retry_at } if !*asked && known && now >= *retry_at => {
                     *asked = true;
                     actions.push(Action::Stop { slot, generation });
                 }
@@ -57,6 +59,7 @@ impl State {
                 Phase::Empty { retry_at } if now >= *retry_at && may_start => {
                     place.highest += 1;
                     place.generation = place.highest;
+                    place.known = true;
                     // Nothing is here that could speak: the place may be heard again.
                     place.muted = false;
                     place.lost = None;
@@ -79,9 +82,10 @@ impl State {
     /// A primary that nobody can take over from may be dead without anybody having said so.
     fn ask_about_silence(&mut self, now: Nanos, actions: &mut Vec<Action>) {
         let doubtful = |place: &super::Place| {
-            matches!(place.phase, Phase::Serving | Phase::Unknown)
-                && (place.lost.as_ref().is_some_and(|lost| lost.by == Sign::Carrier)
-                    || !place.fresh(self.settings.timeout, now))
+            !place.known
+                || matches!(place.phase, Phase::Serving | Phase::Unknown)
+                    && (place.lost.as_ref().is_some_and(|lost| lost.by == Sign::Carrier)
+                        || !place.fresh(self.settings.timeout, now))
         };
         if self.places.iter().any(doubtful) && now >= self.ask_again_at {
             self.ask_again_at = now + 1_000_000_000;
@@ -195,10 +199,14 @@ impl State {
             let held = self.held;
             let running = list.iter().filter(|(s, _)| *s == slot).map(|(_, g)| *g).max();
             let place = self.place_mut(slot);
+            if !place.known {
+                // The saved generation may be lost or old; what runs names itself.
+                place.known = true;
+                place.generation = running.unwrap_or(place.generation);
+                place.highest = place.highest.max(place.generation);
+            }
             match (&place.phase, running) {
-                (Phase::Unknown, Some(generation)) => {
-                    place.generation = generation;
-                    place.highest = place.highest.max(generation);
+                (Phase::Unknown, Some(_)) => {
                     if place.muted {
                         let why = "it was being ended when the controller was restarted".to_owned();
                         self.give_up(slot, why, now, actions);

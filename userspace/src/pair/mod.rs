@@ -133,6 +133,8 @@ pub struct Place {
     pub lost: Option<Lost>,
     /// Nothing of it may go anywhere.
     pub muted: bool,
+    /// Whether `generation` is certain: this controller made the member, or the hypervisor has named it.
+    pub known: bool,
     /// Highest generation ever used here.
     pub highest: u64,
     /// Members in a row that could not be made or never served.
@@ -421,6 +423,7 @@ impl State {
             phase: Phase::Unknown,
             since: now,
             generation: saved.generations[slot.index()],
+            known: false,
             highest: saved.generations[slot.index()],
             signs: Signs::default(),
             lost: None,
@@ -543,10 +546,10 @@ pub fn step(mut state: State, event: Event, now: Nanos) -> (State, Vec<Action>) 
         Event::Lost { slot, generation, by, how } => state.note_lost(slot, generation, by, how, now),
         Event::Found { slot, generation, by } => state.note_found(slot, generation, by),
         Event::Started { slot, generation, result } => {
-            state.started(slot, generation, result, now, &mut actions)
+            state.started(slot, generation, result, now, &mut actions);
         }
         Event::Stopped { slot, generation, result } => {
-            state.stopped(slot, generation, result, now, &mut actions)
+            state.stopped(slot, generation, result, now, &mut actions);
         }
         Event::Released { slot, generation, result } => {
             state.released(slot, generation, result, now, &mut actions);

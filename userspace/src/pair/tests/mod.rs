@@ -1,1 +1,5 @@
-
+mod operator;
+mod random;
+mod restart;
+mod survival;
+mod world;
