@@ -3,9 +3,59 @@
 //! [`load`] reads, checks and returns it whole or refuses it whole. It looks at nothing but the file (and the files that
 //! one names); what the machine must have is checked by `check`.
 
+mod address;
+mod error;
+mod host;
+mod hypervisor;
+mod pair;
+mod reader;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod time;
+
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use schema::{Key, SCHEMA, Unwritten};
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// Everything that is wrong with it, each with file, line and column, key and a way out.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    match std::fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => parse(&text, path),
+            Err(error) => Err(ConfigErrors::not_text(path, &error)),
+        },
+        Err(error) => Err(ConfigErrors::unreadable(path, &error)),
+    }
+}
+
+/// Checks a configuration that was read from `path`, which relative paths in it are relative to.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
+    let reader = reader::Reader::new(text, path);
+    let config = reader.document().and_then(|document| {
+        let mut root = reader.section(&document, "");
+        let (host, internal_net) = host::read(&mut root);
+        let hypervisor = hypervisor::read(&mut root);
+        let pairs = pair::read(&mut root, internal_net.as_ref(), hypervisor.kind);
+        root.finish();
+        let hypervisor = hypervisor.finish();
+        Some(Config { path: path.to_owned(), host: host?, hypervisor: hypervisor?, pairs: pairs? })
+    });
+    match (config, reader.into_errors()) {
+        (Some(config), None) => Ok(config),
+        (_, Some(errors)) => Err(errors),
+        (None, None) => unreachable!("what a configuration lacks has been said"),
+    }
+}
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
