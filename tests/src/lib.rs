@@ -1,1 +1,13 @@
-//! What the integration tests share.
+//! What the integration tests, the lab and the demo share: network namespaces, raw frames, load, and a whole lab of
+//! them around a real controller.
+//!
+//! Nothing in here is part of hotpair, and nothing in here may outlive the process that uses it: what a killed process
+//! leaves behind is removed by the next one.
+
+pub mod ethtool;
+pub mod lab;
+pub mod load;
+pub mod netns;
+pub mod vm;
+pub mod wait;
+pub mod wire;

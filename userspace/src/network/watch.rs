@@ -72,7 +72,7 @@ impl Network {
                     NetlinkPayload::Overrun(_) => match network.links().await {
                         Ok(links) => known.are_now(&links),
                         Err(error) => {
-                            tracing::error!(%error, "news of links were lost and cannot be made up for")
+                            tracing::error!(%error, "news of links were lost and cannot be made up for");
                         }
                     },
                     _ => {}

@@ -1,0 +1,14 @@
+//! Namespaces as hosts, machines and clients, around the real controller.
+
+mod machine;
+mod network;
+
+/// These tests need root. Without it they fail where they must run, and are skipped, loudly, elsewhere.
+pub(crate) fn may_run(test: &str) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var_os("HOTPAIR_TESTS_MUST_RUN").is_none(), "{test} needs root and must run");
+    eprintln!("SKIPPED: {test} needs root: it makes network namespaces");
+    false
+}

@@ -1,0 +1,1 @@
+//! Taps, announcements, probes and news of links, in namespaces.

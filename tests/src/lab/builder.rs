@@ -1,0 +1,198 @@
+//! What a lab is to be like.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{ENTRY, Lab, PAIR, UPLINK};
+
+/// A lab that is yet to be started.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    plan: Plan,
+}
+
+/// Everything that a lab's configuration says.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) name: String,
+    pub(super) entry: Vec<IpAddr>,
+    pub(super) source: &'static str,
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) start: Duration,
+    pub(super) takeover: &'static str,
+    pub(super) keep_volumes: bool,
+    pub(super) auto_replace: bool,
+    pub(super) linger: Duration,
+}
+
+impl Default for Builder {
+    /// One pair called `web`, mirrored, whose agents beat every 5 ms and are silent after 50 ms: for a machine that has
+    /// other things to do as well, far from what hotpair can do.
+    fn default() -> Self {
+        Builder {
+            plan: Plan {
+                name: PAIR.to_string(),
+                entry: ENTRY.iter().filter_map(|address| address.parse().ok()).collect(),
+                source: "agent",
+                interval: Duration::from_millis(5),
+                timeout: Duration::from_millis(50),
+                start: Duration::from_secs(10),
+                takeover: "mirror",
+                keep_volumes: false,
+                auto_replace: true,
+                linger: Duration::from_secs(2),
+            },
+        }
+    }
+}
+
+impl Builder {
+    /// Another pair name.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.plan.name = name.to_string();
+        self
+    }
+
+    /// Another rhythm of heartbeats.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration, timeout: Duration) -> Self {
+        (self.plan.interval, self.plan.timeout) = (interval, timeout);
+        self
+    }
+
+    /// No agent: the host probes (`heartbeat.source = "probe"`).
+    #[must_use]
+    pub fn probe(mut self) -> Self {
+        self.plan.source = "probe";
+        self
+    }
+
+    /// Only the active member gets the packets (`takeover = "address"`).
+    #[must_use]
+    pub fn address_only(mut self) -> Self {
+        self.plan.takeover = "address";
+        self
+    }
+
+    /// Volumes of failed members stay (`replace.release = "keep"`).
+    #[must_use]
+    pub fn keep_volumes(mut self) -> Self {
+        self.plan.keep_volumes = true;
+        self
+    }
+
+    /// Failed members are not replaced by themselves (`replace.auto = false`).
+    #[must_use]
+    pub fn no_replacement(mut self) -> Self {
+        self.plan.auto_replace = false;
+        self
+    }
+
+    /// Namespaces, wire and files, but no controller.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn without_controller(self) -> Result<Lab> {
+        Lab::build(self.plan)
+    }
+
+    /// Everything, with the controller started and answering. The pair need not be protected yet:
+    /// [`Lab::wait_protected`] waits for that.
+    ///
+    /// # Errors
+    /// What stands in the way; for the controller, with its log.
+    pub fn start(self) -> Result<Lab> {
+        let mut lab = Lab::build(self.plan)?;
+        lab.start_controller()?;
+        Ok(lab)
+    }
+}
+
+impl Plan {
+    /// The controller's configuration file.
+    pub(super) fn config(&self, dir: &Path) -> String {
+        let at = |room: &str| toml_string(&dir.join(room).display().to_string());
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "[host]\nname = \"lab\"\nuplink = \"{UPLINK}\"\nxdp = \"native\"\ninternal_net = \"10.78.0.0/24\"\n\
+             state_dir = {}\nrun_dir = {}\nbpf_dir = {}\n\n[hypervisor]\nkind = \"command\"\n\n",
+            at("state"),
+            at("run"),
+            at("bpf/hotpair"),
+        );
+        let entry: Vec<_> = self.entry.iter().map(|address| format!("\"{address}\"")).collect();
+        let _ = write!(
+            text,
+            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\n\
+             heartbeat = {{ source = \"{}\", interval = \"{}\", timeout = \"{}\", start = \"{}\" }}\n\
+             replace = {{ auto = {}, release = \"{}\" }}\n",
+            self.name,
+            entry.join(", "),
+            self.takeover,
+            self.source,
+            humantime::format_duration(self.interval),
+            humantime::format_duration(self.timeout),
+            humantime::format_duration(self.start),
+            self.auto_replace,
+            if self.keep_volumes { "keep" } else { "delete" },
+        );
+        let verb = |verb: &str| {
+            let argv: Vec<_> = self.machine_command(dir, verb).iter().map(|word| toml_string(word)).collect();
+            format!("{verb} = [{}]", argv.join(", "))
+        };
+        let verbs: Vec<_> = ["start", "stop", "release", "status"].map(verb).into();
+        let _ = writeln!(text, "command = {{ {} }}", verbs.join(", "));
+        text
+    }
+
+    /// The command that starts, stops, ... a member.
+    pub(super) fn machine_command(&self, dir: &Path, verb: &str) -> Vec<String> {
+        let interval = match self.source {
+            "agent" => humantime::format_duration(self.interval).to_string(),
+            _ => "0".to_string(),
+        };
+        [
+            binary("hotpair-lab-vm").display().to_string(),
+            verb.to_string(),
+            "--lab".to_string(),
+            dir.display().to_string(),
+            "--owner".to_string(),
+            std::process::id().to_string(),
+            "--agent".to_string(),
+            binary("hotpair-guest").display().to_string(),
+            "--interval".to_string(),
+            interval,
+            "--linger".to_string(),
+            humantime::format_duration(self.linger).to_string(),
+        ]
+        .to_vec()
+    }
+}
+
+fn toml_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Where the build has put a program: in `HOTPAIR_BIN_DIR` if that is set, else near the running test.
+pub(super) fn binary(name: &str) -> PathBuf {
+    if let Some(dir) = std::env::var_os("HOTPAIR_BIN_DIR") {
+        return PathBuf::from(dir).join(name);
+    }
+    let exe = std::env::current_exe().unwrap_or_default();
+    let mut dir = exe.parent().unwrap_or(Path::new("."));
+    if dir.ends_with("deps") {
+        dir = dir.parent().unwrap_or(dir);
+    }
+    let near = dir.join(name);
+    // `cargo xtask build` puts the agent, which is linked statically, into a target directory of its own.
+    let profile = dir.file_name().unwrap_or_default();
+    let apart = dir.parent().unwrap_or(dir).join("static/x86_64-unknown-linux-gnu").join(profile).join(name);
+    if apart.exists() { apart } else { near }
+}

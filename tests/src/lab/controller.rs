@@ -1,0 +1,216 @@
+//! The lab's controller, and what people ask it.
+
+use std::fs::OpenOptions;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hotpair::api::types::{PairStatus, Protection, Record, Status};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Lab;
+use super::builder::binary;
+use super::reaper::{self, MARK};
+use crate::wait::wait_for;
+
+/// `hotpair run`. Killed when dropped.
+pub(super) struct Process {
+    child: Child,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the `hotpair` command has said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// Exit code; -1 when a signal has ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Lab {
+    /// Starts the controller and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not; with its log.
+    pub fn start_controller(&mut self) -> Result<()> {
+        self.launch_controller()?;
+        let answered = wait_for("the controller to answer", Duration::from_secs(10), || {
+            if let Some(process) = &mut self.controller
+                && let Some(status) = process.child.try_wait()?
+            {
+                return Ok(Err(anyhow::anyhow!("the controller ended with {status}")));
+            }
+            self.status().map(Ok)
+        });
+        match answered {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) | Err(error) => Err(error.context(self.log())),
+        }
+    }
+
+    /// Starts the controller and does not wait for anything.
+    ///
+    /// # Errors
+    /// When its program cannot be run.
+    pub fn launch_controller(&mut self) -> Result<()> {
+        self.controller = None;
+        let log = OpenOptions::new().create(true).append(true).open(self.dir.join("log/hotpair.log"))?;
+        let program = binary("hotpair");
+        let mut command = self.topology.host.command(&program);
+        command.arg("run").arg("--config").arg(self.config_file()).env(MARK, &self.dir);
+        command.stdout(log.try_clone()?).stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot run {}; `cargo xtask build` makes it", program.display()))?;
+        self.controller = Some(Process { child });
+        Ok(())
+    }
+
+    /// The controller dies: SIGKILL.
+    pub fn kill_controller(&mut self) {
+        self.controller = None;
+    }
+
+    /// The controller is asked to end (SIGTERM), as a service manager would; waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop_controller(&mut self) -> Result<()> {
+        let Some(mut process) = self.controller.take() else { return Ok(()) };
+        kill_process(Pid::from_child(&process.child), Signal::TERM)?;
+        wait_for("the controller to end", Duration::from_secs(10), || {
+            process.child.try_wait()?.context("it still runs")
+        })?;
+        Ok(())
+    }
+
+    /// The host loses power and comes back: controller, machines and everything in the kernel are gone, what is on disk
+    /// stays.
+    ///
+    /// # Errors
+    /// When something of it does not work.
+    pub fn power_cut(&mut self) -> Result<()> {
+        self.kill_controller();
+        for slot in [0, 1] {
+            if let Ok(machine) = self.machine(slot) {
+                machine.kill()?;
+                crate::wait::wait_until("a machine to be gone", Duration::from_secs(5), || {
+                    !machine.is_alive()
+                })?;
+            }
+        }
+        reaper::unmount_bpffs(&self.dir);
+        reaper::mount_bpffs(&self.dir)?;
+        for slot in [0, 1] {
+            // It may not have been made yet.
+            let _ = self.host().ip(&format!("link del hp{}s{slot}", self.plan.name));
+        }
+        Ok(())
+    }
+
+    /// Runs the `hotpair` command against this lab's controller.
+    ///
+    /// # Errors
+    /// When it cannot be run at all.
+    pub fn hotpair(&self, arguments: &[&str]) -> Result<Spoken> {
+        let mut command = self.hotpair_command();
+        let output = command.args(arguments).output().context("cannot run hotpair")?;
+        Ok(Spoken {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    fn hotpair_command(&self) -> Command {
+        let mut command = self.topology.host.command(binary("hotpair"));
+        command.env("HOTPAIR_SOCKET", self.dir.join("run/api.sock")).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the `hotpair` command and expects exit code 0.
+    ///
+    /// # Errors
+    /// With what it said otherwise.
+    pub fn must(&self, arguments: &[&str]) -> Result<String> {
+        let spoken = self.hotpair(arguments)?;
+        if spoken.code != 0 {
+            bail!("hotpair {}: exit code {}: {}", arguments.join(" "), spoken.code, spoken.stderr.trim());
+        }
+        Ok(spoken.stdout)
+    }
+
+    /// `hotpair status -o json`.
+    ///
+    /// # Errors
+    /// When the controller does not answer, or not in the documented form.
+    pub fn status(&self) -> Result<Status> {
+        let spoken = self.hotpair(&["status", "-o", "json"])?;
+        serde_json::from_str(&spoken.stdout)
+            .with_context(|| format!("`hotpair status`, exit code {}: {}", spoken.code, spoken.stderr.trim()))
+    }
+
+    /// The lab's pair, as the status shows it.
+    ///
+    /// # Errors
+    /// As [`Lab::status`].
+    pub fn pair(&self) -> Result<PairStatus> {
+        let pairs = self.status()?.pairs;
+        pairs
+            .into_iter()
+            .find(|pair| pair.name == self.plan.name)
+            .context("the status does not show the pair")
+    }
+
+    /// `hotpair history -o json`, oldest first.
+    ///
+    /// # Errors
+    /// As [`Lab::status`].
+    pub fn history(&self) -> Result<Vec<Record>> {
+        serde_json::from_str(&self.must(&["history", "-o", "json"])?).context("`hotpair history`")
+    }
+
+    /// Waits until the pair is protected, and shows it.
+    ///
+    /// # Errors
+    /// When it is not within 20 seconds; with why.
+    pub fn wait_protected(&self) -> Result<PairStatus> {
+        self.wait_pair("the pair to be protected", |pair| pair.protection == Protection::Protected)
+    }
+
+    /// Waits until the pair is as asked.
+    ///
+    /// # Errors
+    /// When it is not within 20 seconds; with what the status says.
+    pub fn wait_pair(&self, what: &str, is: impl Fn(&PairStatus) -> bool) -> Result<PairStatus> {
+        wait_for(what, Duration::from_secs(20), || {
+            let pair = self.pair()?;
+            if is(&pair) { Ok(pair) } else { bail!("the status says {pair:?}") }
+        })
+    }
+
+    /// The machine that serves.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn primary(&self) -> Result<super::Machine> {
+        self.machine(self.pair()?.primary.context("nobody serves")?)
+    }
+
+    /// The machine that does not.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn standby(&self) -> Result<super::Machine> {
+        self.machine(1 - self.pair()?.primary.context("nobody serves")?)
+    }
+}

@@ -1,0 +1,181 @@
+//! A whole hotpair site on one machine: a client's network namespace, a host's with the real `hotpair run`, and
+//! processes with namespaces as VMs.
+//!
+//! ```text
+//!   client namespace                    host namespace                        one namespace a member
+//!   [lan0] 203.0.113.1/24  === veth === [uplink0] 203.0.113.2/24
+//!          2001:db8::1/64                         2001:db8::2/64
+//!                                       [hp<pair>s0] = tap = hotpair-lab-vm = [eth0]
+//!                                       [hp<pair>s1] = tap = hotpair-lab-vm = [eth0]
+//! ```
+//!
+//! Everything of a lab carries its id, `<pid>-<n>` of the process it belongs to, lives in `/run/hotpair-lab/<id>` and
+//! in namespaces `hplab-<id>-client` and `-host`, and is gone when the [`Lab`] is dropped. What a killed process leaves
+//! behind, the next lab removes.
+
+mod builder;
+mod client;
+mod controller;
+mod host;
+mod member;
+mod reaper;
+mod topology;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+pub use builder::Builder;
+pub use client::Client;
+pub use controller::Spoken;
+pub use host::Host;
+pub use member::Machine;
+pub use topology::{CLIENT_LINK, CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6, UPLINK};
+
+use builder::Plan;
+use topology::Topology;
+
+/// The name of a lab's pair unless it says otherwise.
+pub const PAIR: &str = "web";
+/// A lab's entry addresses unless it says otherwise.
+pub const ENTRY: [&str; 2] = ["203.0.113.10", "2001:db8::10"];
+
+/// A running lab. Gone when dropped.
+pub struct Lab {
+    id: String,
+    dir: PathBuf,
+    plan: Plan,
+    topology: Topology,
+    controller: Option<controller::Process>,
+}
+
+impl Lab {
+    /// A lab with one pair, to be changed before it is started.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Builds namespaces, files and the bpffs, and starts no controller.
+    fn build(plan: Plan) -> Result<Lab> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("a lab needs root: it makes network namespaces and loads eBPF programs");
+        }
+        reaper::remove_leftovers()?;
+        let id = reaper::new_id();
+        let dir = reaper::new_dir(&id)?;
+        let topology = match Topology::build(&id) {
+            Ok(topology) => topology,
+            Err(error) => {
+                reaper::remove(&id);
+                return Err(error);
+            }
+        };
+        // From here on the drop cleans up.
+        let lab = Lab { id, dir, plan, topology, controller: None };
+        for room in ["members", "volumes", "log", "state", "run"] {
+            fs::create_dir(lab.dir.join(room))?;
+        }
+        lab.restore_image()?;
+        fs::write(lab.config_file(), lab.plan.config(&lab.dir)).context("cannot write the configuration")?;
+        Ok(lab)
+    }
+
+    /// `<pid>-<n>`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where everything of this lab is: `state`, `run`, `bpf`, `members`, `volumes`, `log`, `image`, `hotpair.toml`.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The configuration of its controller.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join("hotpair.toml")
+    }
+
+    /// The client's side.
+    #[must_use]
+    pub fn client(&self) -> Client<'_> {
+        Client { netns: &self.topology.client, plan: &self.plan }
+    }
+
+    /// The host's side.
+    #[must_use]
+    pub fn host(&self) -> Host<'_> {
+        Host { netns: &self.topology.host }
+    }
+
+    /// The machine that runs in a slot of the pair now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn machine(&self, slot: u8) -> Result<Machine> {
+        Machine::in_place(&self.dir, &self.plan.name, slot)
+    }
+
+    /// Directory and id of the lab that was started last by any process, if one is up.
+    #[must_use]
+    pub fn latest() -> Option<(PathBuf, String)> {
+        reaper::latest()
+    }
+
+    /// The machine in a slot of the pair of the lab in this directory.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn machine_in(dir: &Path, slot: u8) -> Result<Machine> {
+        Machine::in_place(dir, PAIR, slot)
+    }
+
+    /// Takes the golden image away: from now on no member can be made.
+    ///
+    /// # Errors
+    /// When it is away already.
+    pub fn lose_image(&self) -> Result<()> {
+        fs::remove_file(self.dir.join("image")).context("cannot remove the image")
+    }
+
+    /// Brings it back.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn restore_image(&self) -> Result<()> {
+        fs::write(self.dir.join("image"), "golden\n").context("cannot write the image")
+    }
+
+    /// The volumes that exist, by name: `PAIR-SLOT-GENERATION.volume`.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn volumes(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.dir.join("volumes"))? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What the controller has written, for messages of failed tests.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log/hotpair.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the controller of lab {}:\n{}", self.id, self.log());
+        }
+        self.controller = None;
+        reaper::remove(&self.id);
+    }
+}

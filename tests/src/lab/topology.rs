@@ -1,0 +1,55 @@
+//! The namespaces of a lab and the wire between them.
+
+use anyhow::Result;
+
+use super::reaper::netns_name;
+use crate::ethtool;
+use crate::netns::{Netns, ip_batch};
+
+/// The client's NIC, in its namespace.
+pub const CLIENT_LINK: &str = "lan0";
+/// The host's uplink, in its namespace.
+pub const UPLINK: &str = "uplink0";
+/// The client's address.
+pub const CLIENT_V4: &str = "203.0.113.1";
+/// The client's IPv6 address.
+pub const CLIENT_V6: &str = "2001:db8::1";
+/// The host's own address on the uplink.
+pub const HOST_V4: &str = "203.0.113.2";
+/// The host's own IPv6 address on the uplink.
+pub const HOST_V6: &str = "2001:db8::2";
+
+pub(super) struct Topology {
+    pub(super) client: Netns,
+    pub(super) host: Netns,
+}
+
+impl Topology {
+    pub(super) fn build(id: &str) -> Result<Topology> {
+        let client = Netns::create(&netns_name(id, "client"))?;
+        let host = Netns::create(&netns_name(id, "host"))?;
+        let inside = host.enter()?;
+        ip_batch(&format!(
+            "link add {UPLINK} type veth peer name {CLIENT_LINK} netns {}\n\
+             addr add {HOST_V4}/24 dev {UPLINK}\n\
+             addr add {HOST_V6}/64 dev {UPLINK} nodad\n\
+             link set {UPLINK} up\n",
+            client.name()
+        ))?;
+        drop(inside);
+        let inside = client.enter()?;
+        ip_batch(&format!(
+            "addr add {CLIENT_V4}/24 dev {CLIENT_LINK}\n\
+             addr add {CLIENT_V6}/64 dev {CLIENT_LINK} nodad\n\
+             link set {CLIENT_LINK} up\n"
+        ))?;
+        // What XDP redirects on the host must be complete frames, as from a real wire; and a veth only takes what XDP
+        // sends it when it has NAPI, which GRO turns on.
+        for offload in [ethtool::TX_CHECKSUM, ethtool::TSO, ethtool::GSO] {
+            ethtool::set(CLIENT_LINK, offload, false)?;
+        }
+        ethtool::set(CLIENT_LINK, ethtool::GRO, true)?;
+        drop(inside);
+        Ok(Topology { client, host })
+    }
+}

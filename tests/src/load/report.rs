@@ -1,0 +1,234 @@
+//! What became of the requests.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Plan};
+
+/// Which member answered, by its own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct By {
+    /// 0 or 1.
+    pub slot: u8,
+    /// Its generation.
+    pub generation: u64,
+}
+
+impl By {
+    /// Finds `slot=S generation=G` in an answer.
+    #[must_use]
+    pub fn find(text: &[u8]) -> Option<By> {
+        let text = String::from_utf8_lossy(text);
+        let number = |key: &str| -> Option<u64> {
+            let rest = &text[text.find(key)? + key.len()..];
+            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            rest[..end].parse().ok()
+        };
+        Some(By { slot: u8::try_from(number("slot=")?).ok()?, generation: number("generation=")? })
+    }
+}
+
+impl std::fmt::Display for By {
+    /// As [`By::find`] reads it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "slot={} generation={}", self.slot, self.generation)
+    }
+}
+
+/// One request. Times count from the beginning of the load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its number; they are consecutive from 0.
+    pub seq: u64,
+    /// When it was sent.
+    pub sent_at: Duration,
+    /// When its (first) answer came.
+    pub answered_at: Option<Duration>,
+    /// Who answered, if the answer says so.
+    pub by: Option<By>,
+    /// Further answers to it.
+    pub again: u32,
+    /// Why it has no answer, where more is known than that none came.
+    pub error: Option<String>,
+}
+
+impl Request {
+    pub(super) fn sent(seq: u64, sent_at: Duration) -> Request {
+        Request { seq, sent_at, answered_at: None, by: None, again: 0, error: None }
+    }
+}
+
+/// The sum of a load, and every request.
+///
+/// As JSON: `sent`, `answered`, `failed`, `answered_again` count requests; `gap_ms` is the client's longest time without
+/// an answer while it was asking, `gap_at_ms` when that began; `requests` is a list of
+/// `[seq, sent_ms, answered_ms or null, "slot/generation" or null, error or null]`. Times in milliseconds since
+/// `began_at_ms`, which is Unix time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// `udp` or `http`.
+    pub kind: &'static str,
+    /// Whom it asked.
+    pub to: String,
+    /// Requests a second.
+    pub rate: u32,
+    /// When it began: what all other times count from.
+    pub began_at: SystemTime,
+    /// From the first request to the last.
+    pub duration: Duration,
+    /// Every request, by number.
+    pub requests: Vec<Request>,
+    /// The longest time without an answer.
+    pub gap: Duration,
+    /// When it began.
+    pub gap_at: Duration,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan, began_at: SystemTime, requests: Vec<Request>, ended: Duration) -> Report {
+        let (gap_at, gap) = longest_gap(&requests, ended);
+        let kind = match plan.kind {
+            Kind::Udp { .. } => "udp",
+            Kind::Http { .. } => "http",
+        };
+        let to = plan.to.to_string();
+        Report { kind, to, rate: plan.rate, began_at, duration: ended, requests, gap, gap_at }
+    }
+
+    /// Requests sent.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Requests answered, however often.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.requests.iter().filter(|r| r.answered_at.is_some()).count()
+    }
+
+    /// Requests without an answer.
+    pub fn lost(&self) -> impl Iterator<Item = &Request> {
+        self.requests.iter().filter(|r| r.answered_at.is_none())
+    }
+
+    /// Requests with more than one answer.
+    pub fn doubled(&self) -> impl Iterator<Item = &Request> {
+        self.requests.iter().filter(|r| r.again > 0)
+    }
+
+    /// Who answered, in the order of first appearance.
+    #[must_use]
+    pub fn answerers(&self) -> Vec<By> {
+        let mut answers: Vec<_> =
+            self.requests.iter().filter_map(|r| Some((r.answered_at?, r.by?))).collect();
+        answers.sort_unstable_by_key(|(at, _)| *at);
+        let mut who = Vec::new();
+        for (_, by) in answers {
+            if !who.contains(&by) {
+                who.push(by);
+            }
+        }
+        who
+    }
+
+    /// As documented at the type.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let ms = |at: Duration| (at.as_secs_f64() * 1e6).round() / 1e3;
+        let requests: Vec<_> = self
+            .requests
+            .iter()
+            .map(|r| {
+                let by = r.by.map(|by| format!("{}/{}", by.slot, by.generation));
+                serde_json::json!([r.seq, ms(r.sent_at), r.answered_at.map(ms), by, r.error])
+            })
+            .collect();
+        let began = self.began_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        serde_json::json!({
+            "kind": self.kind,
+            "to": self.to,
+            "rate": self.rate,
+            "began_at_ms": began.as_secs_f64() * 1e3,
+            "duration_ms": ms(self.duration),
+            "sent": self.sent(),
+            "answered": self.answered(),
+            "failed": self.lost().count(),
+            "answered_again": self.doubled().count(),
+            "gap_ms": ms(self.gap),
+            "gap_at_ms": ms(self.gap_at),
+            "answered_by": self.answerers().iter().map(|by| format!("{}/{}", by.slot, by.generation)).collect::<Vec<_>>(),
+            "requests": requests,
+        })
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!(
+            "{} {}: {} sent, {} answered, {} failed, {} answered again, longest gap {:.1} ms",
+            self.kind,
+            self.to,
+            self.sent(),
+            self.answered(),
+            self.lost().count(),
+            self.doubled().count(),
+            self.gap.as_secs_f64() * 1e3,
+        )
+    }
+}
+
+/// Begin and length of the longest time without an answer, from the first request to the last.
+fn longest_gap(requests: &[Request], ended: Duration) -> (Duration, Duration) {
+    let Some(first) = requests.first() else { return (Duration::ZERO, Duration::ZERO) };
+    let mut answers: Vec<_> = requests.iter().filter_map(|r| r.answered_at).collect();
+    answers.sort_unstable();
+    let last = requests.last().map_or(ended, |r| r.sent_at.max(first.sent_at));
+    let mut edges = vec![first.sent_at];
+    edges.extend(answers);
+    if edges.last().is_some_and(|e| *e < last) {
+        edges.push(last);
+    }
+    edges
+        .windows(2)
+        .map(|w| (w[0], w[1].saturating_sub(w[0])))
+        .max_by_key(|(_, gap)| *gap)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(seq: u64, sent: u64, answered: Option<u64>) -> Request {
+        let ms = Duration::from_millis;
+        Request { answered_at: answered.map(ms), ..Request::sent(seq, ms(sent)) }
+    }
+
+    #[test]
+    fn the_gap_is_between_answers_not_requests() {
+        let requests = [
+            request(0, 0, Some(1)),
+            request(1, 10, Some(11)),
+            request(2, 20, None),
+            request(3, 30, Some(45)),
+        ];
+        let gap = longest_gap(&requests, Duration::from_millis(50));
+        assert_eq!(gap, (Duration::from_millis(11), Duration::from_millis(34)));
+    }
+
+    #[test]
+    fn silence_at_the_end_is_a_gap_until_the_last_request() {
+        let requests = [request(0, 0, Some(1)), request(1, 10, None), request(2, 90, None)];
+        let gap = longest_gap(&requests, Duration::from_millis(200));
+        assert_eq!(gap, (Duration::from_millis(1), Duration::from_millis(89)));
+    }
+
+    #[test]
+    fn who_answered_is_read_as_it_is_written() {
+        let by = By { slot: 1, generation: 12 };
+        assert_eq!(By::find(format!("xx\n{by}\n").as_bytes()), Some(by));
+        assert_eq!(By::find(b"hello"), None);
+    }
+}
