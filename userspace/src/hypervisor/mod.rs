@@ -7,6 +7,8 @@ pub mod command;
 pub mod domain_xml;
 pub mod image;
 pub mod kvm;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
 pub mod template;
 
 use std::net::{IpAddr, Ipv4Addr};

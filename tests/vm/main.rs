@@ -1,0 +1,5 @@
+//! Real VMs under the real libvirtd. Needs root, libvirtd and QEMU; `cargo xtask test` sees to all of them.
+
+mod backend;
+mod reconnect;
+mod stage;
