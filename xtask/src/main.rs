@@ -5,6 +5,7 @@
 
 mod build;
 mod exec;
+mod lab;
 mod libvirtd;
 mod lint;
 mod setup;
@@ -29,6 +30,8 @@ enum Verb {
     Build(build::Options),
     /// Run every test: native, packet tables, namespace labs, one real-VM scenario.
     Test(test::Options),
+    /// A site of network namespaces with the real controller, to try things in.
+    Lab(lab::Options),
     /// Formatting and clippy, warnings as errors, for the workspace and the eBPF programs.
     Lint,
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Build(options) => build::verb(&options),
         Verb::Test(options) => test::verb(&options),
+        Verb::Lab(options) => lab::verb(&options),
         Verb::Lint => lint::verb(),
     };
     match result {
