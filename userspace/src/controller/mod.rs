@@ -17,6 +17,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -220,7 +221,12 @@ impl RunLock {
             .open(run_dir.join("lock"))
             .map_err(fail)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(RunLock(file)),
+            Ok(()) => {
+                // Who has it, for people and for whoever wants to end it.
+                file.set_len(0).map_err(fail)?;
+                writeln!(&file, "{}", std::process::id()).map_err(fail)?;
+                Ok(RunLock(file))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::AlreadyRunning(run_dir.to_owned())),
             Err(error) => Err(fail(error.into())),
         }
