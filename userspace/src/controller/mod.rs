@@ -30,6 +30,7 @@ use crate::api;
 use crate::api::types::{Done, Record, RecordKind, Refusal, Show, Status};
 use crate::config::{self, Config, Source, Takeover};
 use crate::dataplane::{Dataplane, DataplaneError, Opened, PairSetup, Uplink};
+use crate::hypervisor::template::Template;
 use crate::hypervisor::{Hypervisor, HypervisorError, VmEvent};
 use crate::network::{Link, Network, NetworkError};
 use crate::pair::{self, Settings};
@@ -331,6 +332,11 @@ fn hypervisor(
     events: mpsc::UnboundedSender<VmEvent>,
 ) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
     match &config.hypervisor {
+        #[cfg(feature = "libvirt")]
+        config::Hypervisor::Libvirt { uri, accel } => {
+            Ok(crate::hypervisor::libvirt::Libvirt::connect(uri, *accel, &config.host.state_dir, events)?)
+        }
+        #[cfg(not(feature = "libvirt"))]
         config::Hypervisor::Libvirt { .. } => Err(HypervisorError::Failed(
             "this hotpair was built without libvirt: build it with the feature `libvirt`, or use kind = \"command\""
                 .into(),
@@ -377,9 +383,13 @@ fn assign(
     Ok(pairs)
 }
 
+/// The MAC that the pair's domain template names. What is wrong with the template is said by `check`, and again when a
+/// member is started from it.
 fn template_mac(pair: &config::Pair) -> Option<[u8; 6]> {
-    let _ = pair;
-    None
+    match &pair.vm {
+        config::Vm::Libvirt { domain, image } => Template::read(domain, image).ok()?.mac(),
+        config::Vm::Command(_) => None,
+    }
 }
 
 /// What the API is answered from.
