@@ -13,5 +13,6 @@
 //! Anything but 2xx carries a [`types::Refusal`]: 400 for a request that makes no sense, 404 for an unknown pair,
 //! 409 for a request that cannot be granted now.
 
+pub mod client;
 pub mod server;
 pub mod types;

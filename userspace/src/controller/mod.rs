@@ -327,7 +327,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     Ok(())
 }
 
-fn hypervisor(
+/// The backend that the configuration names.
+pub(crate) fn hypervisor(
     config: &Config,
     events: mpsc::UnboundedSender<VmEvent>,
 ) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
