@@ -59,6 +59,13 @@ fn running(pid_file: &Path) -> Option<u32> {
     Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
 }
 
+impl Libvirtd {
+    /// From now on it is left running.
+    pub(crate) fn keep(&mut self) {
+        self.ours.clear();
+    }
+}
+
 impl Drop for Libvirtd {
     fn drop(&mut self) {
         if self.ours.is_empty() {

@@ -4,7 +4,9 @@
 //! the crates it builds, only on a command line parser and an error type. What it finds missing it installs.
 
 mod build;
+mod demo;
 mod exec;
+mod guest_image;
 mod lab;
 mod libvirtd;
 mod lint;
@@ -32,6 +34,8 @@ enum Verb {
     Test(test::Options),
     /// A site of network namespaces with the real controller, to try things in.
     Lab(lab::Options),
+    /// Two real VMs behind one entry address, real load, a fault, and the way back to being protected.
+    Demo(demo::Options),
     /// Formatting and clippy, warnings as errors, for the workspace and the eBPF programs.
     Lint,
 }
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Build(options) => build::verb(&options),
         Verb::Test(options) => test::verb(&options),
         Verb::Lab(options) => lab::verb(&options),
+        Verb::Demo(options) => demo::verb(&options),
         Verb::Lint => lint::verb(),
     };
     match result {
