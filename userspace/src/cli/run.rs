@@ -68,7 +68,7 @@ fn log_to_stderr(log: Log) {
         Log::Json => lines.json().init(),
         // The journal has its own times.
         Log::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
-            lines.without_time().with_ansi(false).init()
+            lines.without_time().with_ansi(false).init();
         }
         Log::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
     }
