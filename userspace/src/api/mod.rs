@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`types::Status`] |
 //! | `GET /v1/pairs/NAME` | [`types::Show`] |
 //! | `GET /v1/history?pair=NAME&limit=N` | array of [`types::Record`], newest first |
+//! | `GET /v1/metrics` | OpenMetrics text |
 //! | `POST /v1/pairs/NAME/switchover` | [`types::Done`] |
 //! | `POST /v1/pairs/NAME/failover` | [`types::Done`] |
 //! | `POST /v1/pairs/NAME/pause`, `/resume` | [`types::Done`] |

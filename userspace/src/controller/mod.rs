@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `engine.rs` | the one thread that looks, decides and flips |
 //! | `execute.rs` | what actions come to: taps, members, announcements |
+//! | `metrics.rs` | what Prometheus is told |
 //! | `report.rs` | status, show and history as the API tells them |
+//! | `service.rs` | what the service manager is told |
 //! | `watch.rs` | links, data plane events, the hypervisor's events, probes |
 //!
 //! The engine's thread never waits for anything but its next look: no disk, no hypervisor, no lock that another thread
@@ -12,7 +14,9 @@
 
 mod engine;
 mod execute;
+mod metrics;
 mod report;
+mod service;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,6 +24,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -158,6 +163,9 @@ pub(crate) struct Shared {
     pub(crate) troubles: Arc<Troubles>,
     pub(crate) hypervisor_trouble: Mutex<Option<String>>,
     pub(crate) started_at_ms: u64,
+    pub(crate) meters: metrics::Meters,
+    /// Rises each time the engine goes round.
+    pub(crate) pulse: AtomicU64,
     pub(crate) engine: engine::Inbox,
     pub(crate) announce: mpsc::UnboundedSender<Vec<IpAddr>>,
     /// Runs the tasks that the engine's thread asks for.
@@ -275,6 +283,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         troubles,
         hypervisor_trouble: Mutex::new(None),
         started_at_ms: wall_ms(),
+        meters: metrics::Meters::new(),
+        pulse: AtomicU64::new(0),
         engine,
         announce,
         runtime: tokio::runtime::Handle::current(),
@@ -308,12 +318,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let watchers = watch::all(&shared, vm_inbox, announcements).await?;
     let engine = engine::spawn(Arc::clone(&shared), begun, engine_inbox);
     let controller = Controller(Arc::clone(&shared));
-    let served = tokio::spawn(api::server::serve(listener, controller));
+    let served = tokio::spawn(api::server::serve(listener, controller.clone()));
+    let told = tokio::spawn(service::keep_telling(Arc::clone(&shared), controller));
+    service::ready();
     tracing::info!(pairs = shared.pairs.len(), host = %shared.config.host.name, "hotpair runs");
 
     stop.await;
     tracing::info!("stopping; the data plane and the members go on without the controller");
+    service::stopping();
     served.abort();
+    told.abort();
     for watcher in watchers {
         watcher.abort();
     }
@@ -427,6 +441,22 @@ impl Controller {
     #[must_use]
     pub fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
         report::history(&self.0, pair, limit)
+    }
+
+    /// Everything there is to measure, in Prometheus's text format.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn metrics(&self) -> Result<String, Refusal> {
+        let status = self.status().await?;
+        let mut packets = Vec::new();
+        let ids = self.0.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
+        for (name, id) in ids.chain([(String::new(), None)]) {
+            for (counter, count) in self.0.plane.counters(id).unwrap_or_default() {
+                packets.push((name.clone(), counter.name(), count));
+            }
+        }
+        Ok(self.0.meters.text(status, packets))
     }
 
     /// Whether there is a pair of that name.
