@@ -37,10 +37,14 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
 
 /// Builds both; expects that `setup` has run.
 pub(crate) fn everything(release: bool) -> Result<Built> {
+    Ok(Built { hotpair: hotpair(release)?, guest: guest(release)? })
+}
+
+/// Builds the controller.
+pub(crate) fn hotpair(release: bool) -> Result<PathBuf> {
     say("build", "hotpair, with the eBPF programs in it");
     run_cargo(cargo().args(["build", "--package", "hotpair"]), release)?;
-    let hotpair = target_dir().join(profile(release)).join("hotpair");
-    Ok(Built { hotpair, guest: guest(release)? })
+    Ok(target_dir().join(profile(release)).join("hotpair"))
 }
 
 /// Builds `hotpair-guest` statically linked and makes sure that it is.

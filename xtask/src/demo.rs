@@ -15,7 +15,7 @@ use crate::guest_image::{self, Guest};
 use crate::{build, libvirtd, setup};
 
 /// The entry addresses of the demo's pair, as `tests/src/demo/stage.rs` has them.
-pub(crate) const ENTRIES: [&str; 2] = ["203.0.113.10", "2001:db8:77::10"];
+const ENTRIES: [&str; 2] = ["203.0.113.10", "2001:db8:77::10"];
 /// Between two heartbeats.
 const INTERVAL: &str = "5ms";
 /// QEMU runs as libvirt's own user, which may not enter a home directory; here it may.
@@ -43,10 +43,8 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
         return again_as_root();
     }
     setup::run()?;
-    let built = build::everything(false)?;
+    let hotpair = build::hotpair(false)?;
     run(cargo().args(["build", "--package", "hotpair-tests", "--bin", "hotpair-demo"]))?;
-    let guest = guest_image::build("demo", &agent_options())?;
-    let stage = Path::new(STAGE);
     // The demo ends by itself at Ctrl-C and cleans up; so do we, after it. A handler, unlike ignoring the signal, is
     // not inherited.
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -54,29 +52,59 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot handle signals")?;
     }
     let mut libvirtd = libvirtd::ensure("demo")?;
-    deploy(&guest, stage)?;
+    let mut guest = Deployed::new("demo")?;
     let mut demo = Command::new(target_dir().join("debug/hotpair-demo"));
     demo.arg("--guest")
-        .arg(stage)
+        .arg(guest.dir())
         .arg("--out")
         .arg(target_dir().join("demo"))
         .arg("--hotpair")
-        .arg(&built.hotpair);
+        .arg(&hotpair);
     demo.args(["--fault", &options.fault, "--rounds", &options.rounds.to_string(), "--interval", INTERVAL]);
     if options.keep {
         demo.arg("--keep");
+        libvirtd.keep();
+        guest.keep();
     }
     if options.clean {
         demo.arg("--clean");
     }
-    let played = run(&mut demo);
-    if options.keep {
-        libvirtd.keep();
-    } else if let Err(error) = fs::remove_dir_all(stage) {
-        say("demo", format_args!("{} stays behind: {error}", stage.display()));
+    run(&mut demo)
+}
+
+/// The guest where QEMU may read it. Gone when dropped.
+pub(crate) struct Deployed {
+    kept: bool,
+}
+
+impl Deployed {
+    /// Builds the guest and brings it there.
+    pub(crate) fn new(verb: &str) -> Result<Deployed> {
+        let guest = guest_image::build(verb, &agent_options())?;
+        let deployed = Deployed { kept: false };
+        deploy(&guest, deployed.dir())?;
+        Ok(deployed)
     }
-    drop(libvirtd);
-    played
+
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &Path {
+        Path::new(STAGE)
+    }
+
+    /// From now on it stays.
+    fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Deployed {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = fs::remove_dir_all(STAGE)
+        {
+            eprintln!("warning: {STAGE} stays behind: {error}");
+        }
+    }
 }
 
 /// What the agent in the guest is started with. The check is the web server's own answer, which `udp_echo` can take
@@ -99,7 +127,7 @@ fn again_as_root() -> Result<()> {
 }
 
 /// Brings the guest to where QEMU may read it, and writes its template.
-pub(crate) fn deploy(guest: &Guest, to: &Path) -> Result<()> {
+fn deploy(guest: &Guest, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
     for (from, name) in

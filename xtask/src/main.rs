@@ -36,6 +36,9 @@ enum Verb {
     Lab(lab::Options),
     /// Two real VMs behind one entry address, real load, a fault, and the way back to being protected.
     Demo(demo::Options),
+    /// Runs libvirtd where there is no service manager.
+    #[command(hide = true)]
+    LibvirtdParent,
     /// Formatting and clippy, warnings as errors, for the workspace and the eBPF programs.
     Lint,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::verb(&options),
         Verb::Lab(options) => lab::verb(&options),
         Verb::Demo(options) => demo::verb(&options),
+        Verb::LibvirtdParent => libvirtd::parent(),
         Verb::Lint => lint::verb(),
     };
     match result {
