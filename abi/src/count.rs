@@ -55,6 +55,8 @@ counters! {
     UplinkAddressConflict = 11, "uplink_address_conflict";
     /// A neighbour solicitation that breaks RFC 4861 section 7.1.1: dropped.
     UplinkNdInvalid = 12, "uplink_nd_invalid";
+    /// An ARP or ND answer could not be written in place (no room in the frame): dropped.
+    UplinkRewriteFailed = 13, "uplink_rewrite_failed";
 
     // to_guest
     /// Frame written to a tap.
@@ -117,6 +119,8 @@ counters! {
     HandoverSuppressed = 44, "handover_suppressed";
     /// Rewriting or redirecting failed in the kernel: dropped.
     GuestRewriteFailed = 45, "guest_rewrite_failed";
+    /// The tap belongs to no pair: dropped.
+    FromUnknownPort = 46, "from_unknown_port";
 
     // to_guest_from_host
     /// A packet of the host handed to a member's internal address.
@@ -127,6 +131,8 @@ counters! {
     FromHostDropped = 50, "from_host_dropped";
     /// From the host to a muted slot: dropped.
     FromHostMuted = 51, "from_host_muted";
+    /// Rewriting a packet of the host failed in the kernel: dropped.
+    FromHostRewriteFailed = 52, "from_host_rewrite_failed";
 
     // the latch
     /// The data plane failed over by itself.

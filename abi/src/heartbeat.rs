@@ -109,22 +109,6 @@ impl core::fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-#[inline(always)]
-fn u64_at(bytes: &[u8; LEN], at: usize) -> u64 {
-    let mut word = [0; 8];
-    let mut i = 0;
-    while i < 8 {
-        word[i] = bytes[at + i];
-        i += 1;
-    }
-    u64::from_be_bytes(word)
-}
-
-#[inline(always)]
-fn u32_at(bytes: &[u8; LEN], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
 impl Heartbeat {
     /// Reads a heartbeat.
     ///
@@ -132,26 +116,53 @@ impl Heartbeat {
     /// Says which field is not what version 1 has there.
     #[inline(always)]
     pub fn parse(bytes: &[u8; LEN]) -> Result<Heartbeat, Malformed> {
-        if [bytes[0], bytes[1], bytes[2], bytes[3]] != MAGIC {
+        let mut words = [0; LEN / 8];
+        let mut i = 0;
+        while i < LEN / 8 {
+            let b = i * 8;
+            words[i] = u64::from_ne_bytes([
+                bytes[b],
+                bytes[b + 1],
+                bytes[b + 2],
+                bytes[b + 3],
+                bytes[b + 4],
+                bytes[b + 5],
+                bytes[b + 6],
+                bytes[b + 7],
+            ]);
+            i += 1;
+        }
+        Heartbeat::parse_words(&words)
+    }
+
+    /// Reads a heartbeat from its bytes as words in memory order: 48 single bytes would fill the eBPF stack.
+    ///
+    /// # Errors
+    /// Says which field is not what version 1 has there.
+    #[inline(always)]
+    pub const fn parse_words(words: &[u64; LEN / 8]) -> Result<Heartbeat, Malformed> {
+        let [m0, m1, m2, m3, version, state, r0, r1] = words[0].to_ne_bytes();
+        if u32::from_ne_bytes([m0, m1, m2, m3]) != u32::from_ne_bytes(MAGIC) {
             return Err(Malformed::Magic);
         }
-        if bytes[4] != VERSION {
+        if version != VERSION {
             return Err(Malformed::Version);
         }
-        if bytes[6] != 0 || bytes[7] != 0 {
+        if r0 | r1 != 0 {
             return Err(Malformed::Field);
         }
-        let Some(state) = State::from_u8(bytes[5]) else {
+        let Some(state) = State::from_u8(state) else {
             return Err(Malformed::Field);
         };
+        let last = u64::from_be(words[5]);
         Ok(Heartbeat {
             state,
-            boot_id: u64_at(bytes, 8),
-            sequence: u64_at(bytes, 16),
-            sent_ns: u64_at(bytes, 24),
-            requests: u64_at(bytes, 32),
-            in_flight: u32_at(bytes, 40),
-            interval_us: u32_at(bytes, 44),
+            boot_id: u64::from_be(words[1]),
+            sequence: u64::from_be(words[2]),
+            sent_ns: u64::from_be(words[3]),
+            requests: u64::from_be(words[4]),
+            in_flight: (last >> 32) as u32,
+            interval_us: last as u32,
         })
     }
 

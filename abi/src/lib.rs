@@ -9,14 +9,22 @@
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
 
 pub mod address;
+pub mod checksum;
 pub mod count;
 pub mod event;
+pub mod flow;
+pub mod frame;
 pub mod heartbeat;
 pub mod ids;
 pub mod maps;
+pub mod neighbour;
+pub mod packet;
 pub mod role;
+pub mod voice;
 
-pub use address::{GATEWAY_MAC, HOST_V4, HOST_V6, ME_V4, ME_V6, PEER_V4, PEER_V6, address_key, is_v4_key};
+pub use address::{
+    Address, GATEWAY_MAC, HOST_V4, HOST_V6, ME_V4, ME_V6, Mac, PEER_V4, PEER_V6, address_key, is_v4_key,
+};
 pub use ids::{Epoch, PairId, Slot};
 pub use role::RoleWord;
 

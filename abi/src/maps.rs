@@ -15,6 +15,8 @@
 //! | `STATS` | per-CPU array | (pair + 1) * counters + counter -> u64; row 0 belongs to no pair |
 //! | `EVENTS` | ring buffer | [`crate::event::Event`] |
 
+use crate::address::Address;
+
 /// What the programs must know about their host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -46,7 +48,7 @@ pub const PAIR_IN_USE: u32 = 1 << 0;
 /// [`Pair::flags`]: any frame of a member counts as a sign of life (`heartbeat.source = "probe"`).
 pub const PAIR_PROBE: u32 = 1 << 1;
 
-/// A pair, as the programs see it. The controller writes all of it but `tripped_epoch`.
+/// A pair, as the programs see it. The controller writes all of it but `tripped_epoch` and `conflict_event_ns`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pair {
@@ -70,8 +72,10 @@ pub struct Pair {
     pub name: [u8; 16],
     /// Zero.
     pub pad2: [u8; 4],
+    /// Written by the programs: CLOCK_BOOTTIME (nanoseconds) of the last address conflict reported, one a second at most.
+    pub conflict_event_ns: u64,
     /// Zero; makes a pair two cache lines, so that no two pairs share one.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
 }
 
 /// A member's signs of life. Written by `from_guest` only.
@@ -98,9 +102,10 @@ pub struct Member {
     pub state: u32,
     /// Zero.
     pub pad: u32,
-    /// CLOCK_BOOTTIME (nanoseconds) of the last frame of any kind.
+    /// CLOCK_BOOTTIME (nanoseconds) of the last frame whose time was taken: every frame with source probe, heartbeats
+    /// (stale ones too) with source agent. No other packet costs a look at the clock.
     pub last_frame_ns: u64,
-    /// CLOCK_BOOTTIME (nanoseconds) of the last event raised about this member: one a second at most.
+    /// CLOCK_BOOTTIME (nanoseconds) of the last spoofing event about this member: one a second at most.
     pub last_event_ns: u64,
     /// Valid heartbeats since the row was last cleared.
     pub beats: u64,
@@ -124,12 +129,13 @@ pub struct Port {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
-    /// The client's address.
-    pub remote: [u8; 16],
-    /// The entry address.
-    pub entry: [u8; 16],
-    /// Client port and entry port as on the wire in the client's packet; ICMP echo: identifier and sequence; otherwise 0.
-    pub ports: [u8; 4],
+    /// The client's address, as a map key.
+    pub remote: Address,
+    /// The entry address, as a map key.
+    pub entry: Address,
+    /// Client port and entry port in the order of memory, as in the client's packet; ICMP echo: identifier and sequence;
+    /// otherwise 0.
+    pub ports: u32,
     /// IP protocol.
     pub protocol: u8,
     /// Zero.
@@ -141,11 +147,11 @@ pub struct Flow {
 #[repr(C)]
 pub struct ReturnKey {
     /// The client's address.
-    pub remote: [u8; 16],
-    /// Outer tag: TPID and VLAN id (priority cleared), as on the wire.
-    pub outer: [u8; 4],
+    pub remote: Address,
+    /// Outer tag: TPID in the upper half, VLAN id (priority cleared) in the lower.
+    pub outer: u32,
     /// Inner tag, or zero.
-    pub inner: [u8; 4],
+    pub inner: u32,
 }
 
 /// Value of `RETURN`.
@@ -175,7 +181,7 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath};
+    use super::{Address, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath};
 
     macro_rules! pod {
         ($($name:ty),*) => { $(
@@ -183,5 +189,5 @@ mod pod {
             unsafe impl aya::Pod for $name {}
         )* };
     }
-    pod!(Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath);
+    pod!(Address, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath);
 }

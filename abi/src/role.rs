@@ -103,8 +103,9 @@ impl RoleWord {
         self.with(PAUSED, on)
     }
 
-    /// Whether a planned switchover drains: flows that a packet arrives for from now on belong to the other slot,
-    /// what is still to be answered of earlier ones to the active slot. So each answer leaves exactly once.
+    /// Whether a planned switchover drains: what begins from now on (a TCP connection's SYN, a datagram, an ICMP echo)
+    /// belongs to the other slot, what is still to be answered of earlier ones to the active slot. So each answer
+    /// leaves exactly once. Begin it under a new epoch: what an older one recorded is ignored.
     #[inline(always)]
     #[must_use]
     pub const fn handover(self) -> bool {

@@ -2,5 +2,4 @@
 
 mod backend;
 mod reconnect;
-mod scenario;
 mod stage;

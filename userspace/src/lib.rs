@@ -5,7 +5,6 @@
 //! bring about comes back as events. The pure core knows nobody.
 
 pub mod api;
-pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod dataplane;

@@ -18,10 +18,10 @@ pub struct Client<'a> {
     pub(super) plan: &'a Plan,
 }
 
-impl<'a> Client<'a> {
+impl Client<'_> {
     /// Its namespace.
     #[must_use]
-    pub fn netns(&self) -> &'a Netns {
+    pub fn netns(&self) -> &Netns {
         self.netns
     }
 

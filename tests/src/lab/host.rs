@@ -12,10 +12,10 @@ pub struct Host<'a> {
     pub(super) netns: &'a Netns,
 }
 
-impl<'a> Host<'a> {
+impl Host<'_> {
     /// Its namespace.
     #[must_use]
-    pub fn netns(&self) -> &'a Netns {
+    pub fn netns(&self) -> &Netns {
         self.netns
     }
 

@@ -4,19 +4,36 @@
 //! flip. [`Dataplane::set_role`] is one atomic store into mapped kernel memory: no system call, no lock, no error.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hotpair_abi::count::Counter;
-use hotpair_abi::event::Event;
-use hotpair_abi::maps::Member;
+use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use hotpair_abi::count::{Counter, PER_ROW};
+use hotpair_abi::maps::{Entry, Member, Pair, Port};
 use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
 use crate::config::XdpMode;
 
 mod error;
+mod events;
+mod layout;
+mod load;
+mod pairs;
+mod pins;
+mod rows;
+mod sys;
+mod taps;
+mod uplink;
 
 pub use error::DataplaneError;
+pub use events::Events;
+
+/// The largest MTU of an uplink: a frame with its headroom must fit into one page, or the kernel cannot duplicate it
+/// (`xdpf_clone` gives up, and then the other member does not get it either).
+pub const MAX_UPLINK_MTU: u32 = 3498;
 
 /// The NIC through which clients reach the entry addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,26 +73,37 @@ pub enum Opened {
 }
 
 /// The running data plane of this host.
-pub struct Dataplane {}
+///
+/// Dropping it stops nothing: everything is pinned.
+pub struct Dataplane {
+    pins: pins::Pins,
+    rows: u32,
+    pairs: rows::Rows<Pair>,
+    members: rows::Rows<Member>,
+    programs: Vec<load::Loaded>,
+    /// What is changed by system calls, one change at a time.
+    maps: Mutex<Maps>,
+    events_taken: Arc<AtomicBool>,
+    #[cfg(feature = "log")]
+    _ebpf: Mutex<aya::Ebpf>,
+}
 
-/// What the data plane reports at once.
-pub struct Events {}
-
-impl Events {
-    /// The next event; waits for one. Dropping the future loses nothing.
-    ///
-    /// # Errors
-    /// Never ends by itself; fails only when the ring buffer cannot be waited for any more.
-    pub async fn next(&mut self) -> Event {
-        std::future::pending().await
-    }
+struct Maps {
+    entries: HashMap<MapData, [u8; 16], Entry>,
+    ports: HashMap<MapData, u32, Port>,
+    groups: ArrayOfMaps<MapData, MapData>,
+    taps: MapData,
+    stats: PerCpuArray<MapData, u64>,
 }
 
 impl Dataplane {
-    /// Loads the programs and attaches `from_uplink` to the uplink, or adopts what is pinned under `bpf_dir`.
+    /// Loads the programs and attaches `from_uplink` to the uplink, or adopts what is pinned under `bpf_dir` and
+    /// replaces its programs in place: no packet is lost, role words and members' rows stay.
+    ///
+    /// The number of pairs is fixed by whoever starts fresh. Needs Linux 6.6.
     ///
     /// # Errors
-    /// Says what stands in the way and what to do about it; then nothing has been changed.
+    /// Says what stands in the way and what to do about it. What ran before goes on running.
     pub fn open(
         bpf_dir: &Path,
         xdp: XdpMode,
@@ -83,119 +111,205 @@ impl Dataplane {
         host_internal_ip: Ipv4Addr,
         max_pairs: u32,
     ) -> Result<(Dataplane, Opened), DataplaneError> {
-        let _ = (bpf_dir, xdp, uplink, host_internal_ip, max_pairs);
-        Err(DataplaneError::NotBuilt)
+        if !rustix::process::geteuid().is_root() && !may_load() {
+            return Err(DataplaneError::NotPermitted);
+        }
+        uplink::check(uplink)?;
+        let pins = pins::Pins::open(bpf_dir)?;
+        let plane = load::load(&pins, uplink, host_internal_ip, max_pairs)?;
+        let opened = plane.opened;
+        let this = Dataplane::over(pins, plane)?;
+        this.refresh_taps()?;
+        uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd())?;
+        Ok((this, opened))
     }
 
-    /// The rows in use, with their pairs' names.
+    fn over(pins: pins::Pins, plane: load::Plane) -> Result<Dataplane, DataplaneError> {
+        let map = |name: &str| {
+            let path = pins.map(name);
+            MapData::from_pin(&path)
+                .map_err(|error| DataplaneError::map(format!("opening {}", path.display()), &error))
+        };
+        let typed =
+            |name: &str, error: aya::maps::MapError| DataplaneError::map(format!("opening {name}"), &error);
+        let mapped = |name: &str, source| DataplaneError::kernel(format!("mapping {name}"), source);
+        let pairs = map("PAIRS")?;
+        let members = map("MEMBERS")?;
+        let maps = Maps {
+            entries: HashMap::try_from(Map::HashMap(map("ENTRIES")?))
+                .map_err(|error| typed("ENTRIES", error))?,
+            ports: HashMap::try_from(Map::HashMap(map("PORTS")?)).map_err(|error| typed("PORTS", error))?,
+            groups: ArrayOfMaps::try_from(Map::ArrayOfMaps(map("GROUPS")?))
+                .map_err(|error| typed("GROUPS", error))?,
+            taps: map("TAPS")?,
+            stats: PerCpuArray::try_from(Map::PerCpuArray(map("STATS")?))
+                .map_err(|error| typed("STATS", error))?,
+        };
+        Ok(Dataplane {
+            rows: plane.pairs,
+            pairs: rows::Rows::new(pairs.fd().as_fd(), plane.pairs)
+                .map_err(|source| mapped("PAIRS", source))?,
+            members: rows::Rows::new(members.fd().as_fd(), plane.pairs * 2)
+                .map_err(|source| mapped("MEMBERS", source))?,
+            programs: plane.programs,
+            maps: Mutex::new(maps),
+            events_taken: Arc::new(AtomicBool::new(false)),
+            #[cfg(feature = "log")]
+            _ebpf: Mutex::new(plane.ebpf),
+            pins,
+        })
+    }
+
+    /// The maps. A panic while they were held has left whole system calls behind, never half of one.
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn program(&self, name: &str) -> &aya::programs::ProgramFd {
+        &self.programs.iter().find(|program| program.name == name).expect("all programs were loaded").fd
+    }
+
+    /// A program's descriptor, for tests that run it on frames of their own.
+    #[doc(hidden)]
     #[must_use]
-    pub fn pairs(&self) -> Vec<(PairId, String)> {
-        Vec::new()
+    pub fn program_fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.programs.iter().find(|program| program.name == name).map(|program| program.fd.as_fd())
     }
 
-    /// Makes or changes a pair. Keeps its role word, its taps and its members' rows.
-    ///
-    /// # Errors
-    /// When the row does not exist, an entry address belongs to another pair, or the kernel refuses.
-    pub fn put_pair(&self, id: PairId, setup: &PairSetup) -> Result<(), DataplaneError> {
-        let _ = (id, setup);
-        Err(DataplaneError::NotBuilt)
+    /// How many instructions the verifier walked through for each program: its limit is a million.
+    #[must_use]
+    pub fn verified_instructions(&self) -> Vec<(&'static str, u32)> {
+        self.programs.iter().map(|program| (program.name, program.verified)).collect()
     }
 
-    /// Removes a pair with its addresses and taps. Success when there is none.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn remove_pair(&self, id: PairId) -> Result<(), DataplaneError> {
-        let _ = id;
-        Err(DataplaneError::NotBuilt)
-    }
-
-    /// Attaches a slot's tap, in place of the one it had. The same tap again only refreshes it.
-    ///
-    /// # Errors
-    /// When the tap is not there, is not a link frames can be redirected to, or the kernel refuses.
-    pub fn attach_tap(
-        &self,
-        id: PairId,
-        slot: Slot,
-        tap: &str,
-        ifindex: u32,
-        internal_ip: Ipv4Addr,
-    ) -> Result<(), DataplaneError> {
-        let _ = (id, slot, tap, ifindex, internal_ip);
-        Err(DataplaneError::NotBuilt)
-    }
-
-    /// Detaches a slot's tap. Success when there is none.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn detach_tap(&self, id: PairId, slot: Slot) -> Result<(), DataplaneError> {
-        let _ = (id, slot);
-        Err(DataplaneError::NotBuilt)
+    /// How many pairs there is room for.
+    #[must_use]
+    pub fn max_pairs(&self) -> u32 {
+        self.rows
     }
 
     /// The pair's role word; the all-zero word for a row that does not exist.
     #[must_use]
     pub fn role(&self, id: PairId) -> RoleWord {
-        let _ = id;
-        RoleWord::default()
+        self.pairs.get(id.0).map_or(RoleWord::default(), |row| {
+            // SAFETY: a field of a mapped row.
+            RoleWord(unsafe { rows::word(&raw mut (*row).role) }.load(Ordering::Acquire))
+        })
     }
 
-    /// Writes the pair's role word: one atomic store, effective with the next packet.
+    /// Writes the pair's role word: one atomic store, effective with the next packet. A row that does not exist is
+    /// left alone.
     pub fn set_role(&self, id: PairId, word: RoleWord) {
-        let _ = (id, word);
+        if let Some(row) = self.pairs.get(id.0) {
+            // SAFETY: a field of a mapped row.
+            unsafe { rows::word(&raw mut (*row).role) }.store(word.0, Ordering::Release);
+        }
     }
 
     /// The epoch in which the kernel's latch last failed over by itself; zero for never.
     #[must_use]
     pub fn tripped(&self, id: PairId) -> Epoch {
-        let _ = id;
-        Epoch(0)
+        self.pairs.get(id.0).map_or(Epoch(0), |row| {
+            // SAFETY: a field of a mapped row.
+            Epoch(unsafe { rows::word(&raw mut (*row).tripped_epoch) }.load(Ordering::Acquire))
+        })
     }
 
-    /// Lets packets of the entry addresses out until this CLOCK_BOOTTIME (nanoseconds); `u64::MAX` for ever.
+    /// Lets packets of the entry addresses out until this CLOCK_BOOTTIME (nanoseconds); `u64::MAX` for ever, which a
+    /// new pair has.
     pub fn set_lease(&self, id: PairId, until_ns: u64) {
-        let _ = (id, until_ns);
+        if let Some(row) = self.pairs.get(id.0) {
+            // SAFETY: a field of a mapped row.
+            unsafe { rows::word(&raw mut (*row).lease_until_ns) }.store(until_ns, Ordering::Release);
+        }
     }
 
-    /// A member's signs of life. Each field is read atomically; the fields of one heartbeat may be torn.
+    fn member_row(&self, id: PairId, slot: Slot) -> Option<*mut Member> {
+        if id.0 >= self.rows {
+            return None;
+        }
+        self.members.get(hotpair_abi::ids::member_index(id, slot))
+    }
+
+    /// A member's signs of life. Each word is read atomically; the words of one heartbeat may be torn.
     #[must_use]
     pub fn member(&self, id: PairId, slot: Slot) -> Member {
-        let _ = (id, slot);
-        Member::default()
+        self.member_row(id, slot).map_or(Member::default(), rows::copy)
     }
 
     /// Forgets a member's signs of life: what comes next begins a new streak.
     pub fn clear_member(&self, id: PairId, slot: Slot) {
-        let _ = (id, slot);
+        if let Some(row) = self.member_row(id, slot) {
+            rows::clear(row);
+        }
     }
 
     /// Every counter of a pair, or of no pair (`None`), summed over CPUs.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or the row does not exist.
     pub fn counters(&self, id: Option<PairId>) -> Result<Vec<(Counter, u64)>, DataplaneError> {
-        let _ = id;
-        Err(DataplaneError::NotBuilt)
+        let row = match id {
+            Some(id) if id.0 >= self.rows => return Err(DataplaneError::NoSuchPair(id.0)),
+            Some(id) => id.0 + 1,
+            None => 0,
+        };
+        let maps = self.maps();
+        let mut counters = Vec::with_capacity(Counter::ALL.len());
+        for counter in Counter::ALL {
+            let values = maps
+                .stats
+                .get(&(row * PER_ROW + *counter as u32), 0)
+                .map_err(|error| DataplaneError::map("reading STATS", &error))?;
+            counters.push((*counter, values.iter().sum()));
+        }
+        Ok(counters)
     }
 
-    /// The events of this data plane. One reader at a time.
+    /// The events of this data plane. One reader at a time; needs a tokio runtime.
     ///
     /// # Errors
     /// When somebody reads them already, or the kernel refuses.
     pub fn events(&self) -> Result<Events, DataplaneError> {
-        Err(DataplaneError::NotBuilt)
+        if self.events_taken.swap(true, Ordering::AcqRel) {
+            return Err(DataplaneError::EventsTaken);
+        }
+        let taken = Arc::clone(&self.events_taken);
+        let ring =
+            MapData::from_pin(self.pins.map("EVENTS")).and_then(|map| RingBuf::try_from(Map::RingBuf(map)));
+        match ring {
+            Ok(ring) => Events::new(ring, taken)
+                .map_err(|source| DataplaneError::kernel("waiting for EVENTS", source)),
+            Err(error) => {
+                taken.store(false, Ordering::Release);
+                Err(DataplaneError::map("opening EVENTS", &error))
+            }
+        }
     }
 
     /// Detaches and unpins all that is ours under `bpf_dir`; returns what was removed, in words. Success when there is
-    /// nothing.
+    /// nothing. Must not be called while a [`Dataplane`] of that directory is open.
     ///
     /// # Errors
-    /// When something of ours cannot be removed; the rest has been.
+    /// When a running hotpair uses it, or something of ours cannot be removed; then the rest may have been.
     pub fn remove_all(bpf_dir: &Path) -> Result<Vec<String>, DataplaneError> {
-        let _ = bpf_dir;
-        Err(DataplaneError::NotBuilt)
+        pins::remove_all(bpf_dir)
     }
+}
+
+/// Whether this process has the capabilities without being root.
+fn may_load() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| {
+        sets.effective.contains(CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN)
+    })
+}
+
+/// Writes a field that is no whole word; the programs read such fields only while they do not change.
+///
+/// # Safety
+/// `field` must point into a mapped row.
+unsafe fn put<T>(field: *mut T, value: T) {
+    // SAFETY: the caller's promise.
+    unsafe { field.write_volatile(value) };
 }

@@ -1,0 +1,49 @@
+//! Every way out of a program has a name, and the name is a counter.
+
+use hotpair_abi::count::{Counter, PER_ROW};
+
+use crate::maps;
+
+/// The row of what belongs to no pair.
+pub const NO_PAIR: u32 = 0;
+
+/// How a program ends: for whom (row of `STATS`), why, with which verdict (XDP or TC action). One word, so that a
+/// function of its own can return it in a register.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Exit(u64);
+
+/// The row of a pair.
+#[inline(always)]
+pub const fn row(pair: u32) -> u32 {
+    pair + 1
+}
+
+/// Adds one.
+#[inline(always)]
+pub fn count(row: u32, counter: Counter) {
+    add(row * PER_ROW + counter as u32);
+}
+
+#[inline(always)]
+fn add(index: u32) {
+    if let Some(cell) = maps::cell(index) {
+        // SAFETY: the cell belongs to this CPU, and a program is not interrupted by another one that counts here.
+        unsafe { *cell += 1 };
+    }
+}
+
+impl Exit {
+    /// Ends for the pair of this row, for this reason, with this verdict.
+    #[inline(always)]
+    pub const fn new(row: u32, why: Counter, action: i32) -> Exit {
+        Exit(((row as u64) << 32) | ((why as u64 & 0xff) << 8) | (action as u64 & 0xff))
+    }
+
+    /// Counts and gives the verdict.
+    #[inline(always)]
+    pub fn take(self) -> i32 {
+        add((self.0 >> 32) as u32 * PER_ROW + (self.0 >> 8) as u32 % PER_ROW);
+        (self.0 & 0xff) as i32
+    }
+}

@@ -1,0 +1,125 @@
+//! The maps, by the names and layouts of `hotpair_abi::maps`. The sizes here are placeholders: the loader sets them.
+
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use hotpair_abi::Address;
+use hotpair_abi::event::Event;
+use hotpair_abi::maps::{self, Entry, Flow, Port, ReturnKey, ReturnPath};
+
+/// BPF_F_MMAPABLE
+const MMAPABLE: usize = 1 << 10;
+
+#[btf_map]
+static HOST: Array<maps::Host, 1> = Array::new();
+#[btf_map]
+static ENTRIES: HashMap<Address, Entry, 1> = HashMap::new();
+#[btf_map]
+static PAIRS: Array<maps::Pair, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static MEMBERS: Array<maps::Member, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static PORTS: HashMap<u32, Port, 1> = HashMap::new();
+#[btf_map]
+static GROUPS: ArrayOfMaps<DevMap<2>, 1> = ArrayOfMaps::new();
+#[btf_map]
+static TAPS: DevMap<1> = DevMap::new();
+#[btf_map]
+static HANDOVER: LruHashMap<Flow, u64, 1> = LruHashMap::new();
+#[btf_map]
+static RETURN: LruHashMap<ReturnKey, ReturnPath, 1> = LruHashMap::new();
+#[btf_map]
+static STATS: PerCpuArray<u64, 1> = PerCpuArray::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, 4096> = RingBuf::new();
+
+/// What the programs must know about their host.
+#[inline(always)]
+pub fn host() -> Option<&'static maps::Host> {
+    HOST.get(0)
+}
+
+/// The pair that an address belongs to.
+#[inline(always)]
+pub fn entry(address: Address) -> Option<u32> {
+    // SAFETY: the value is four bytes and is copied at once; entries are never reused for another layout.
+    unsafe { ENTRIES.get(address) }.map(|entry| entry.pair)
+}
+
+/// A pair's row.
+#[inline(always)]
+pub fn pair(id: u32) -> Option<*mut maps::Pair> {
+    PAIRS.get_ptr_mut(id)
+}
+
+/// A member's row.
+#[inline(always)]
+pub fn member(id: u32, slot: u32) -> Option<*mut maps::Member> {
+    MEMBERS.get_ptr_mut(id * 2 + slot)
+}
+
+/// Whose tap this is.
+#[inline(always)]
+pub fn port(ifindex: u32) -> Option<Port> {
+    // SAFETY: as in `entry`; a port is replaced as a whole, and twelve bytes of an old one are still a port.
+    unsafe { PORTS.get(ifindex) }.copied()
+}
+
+/// Hands the frame to all taps of a pair. `None` if the pair has no devmap.
+#[inline(always)]
+pub fn broadcast(id: u32) -> Option<u32> {
+    /// BPF_F_BROADCAST
+    const BROADCAST: u64 = 1 << 3;
+    GROUPS.get(id)?.redirect(0, BROADCAST).ok()
+}
+
+/// Hands the frame to one tap. `None` if there is none.
+#[inline(always)]
+pub fn steer(id: u32, slot: u32) -> Option<u32> {
+    TAPS.redirect(id * 2 + slot, 0).ok()
+}
+
+/// Records that a conversation began under this epoch's handover.
+#[inline(always)]
+pub fn record(flow: &Flow, epoch: u64) {
+    // A full map evicts the least recently used conversation, so this fails only out of memory; then the conversation
+    // stays with the active slot.
+    let _ = HANDOVER.insert(flow, epoch, 0);
+}
+
+/// Whether a conversation was recorded under this epoch.
+#[inline(always)]
+pub fn recorded(flow: &Flow, epoch: u64) -> bool {
+    // SAFETY: eight aligned bytes, copied at once.
+    unsafe { HANDOVER.get(flow) }.copied() == Some(epoch)
+}
+
+/// Remembers where a tagged frame came from.
+#[inline(always)]
+pub fn remember(key: &ReturnKey, mac: [u8; 6]) {
+    // SAFETY: eight bytes, copied at once; a torn MAC costs one frame, which its sender repeats.
+    if unsafe { RETURN.get(key) }.is_some_and(|path| path.mac == mac) {
+        return;
+    }
+    let _ = RETURN.insert(key, ReturnPath { mac, pad: [0; 2] }, 0);
+}
+
+/// Where a tagged frame goes.
+#[inline(always)]
+pub fn return_path(key: &ReturnKey) -> Option<[u8; 6]> {
+    // SAFETY: as in `remember`.
+    unsafe { RETURN.get(key) }.map(|path| path.mac)
+}
+
+/// A counter's cell on this CPU.
+#[inline(always)]
+pub fn cell(index: u32) -> Option<*mut u64> {
+    STATS.get_ptr_mut(index)
+}
+
+/// Hands an event to the controller; lost if it has not read for too long.
+#[inline(always)]
+pub fn report(event: &Event) {
+    let _ = EVENTS.output(event, 0);
+}

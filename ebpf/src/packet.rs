@@ -1,0 +1,153 @@
+//! The frame, as each kind of program may look at it. One bounds-checked cursor each, and nothing else reads bytes.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::helpers::generated::{
+    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+};
+use core::mem::MaybeUninit;
+use hotpair_abi::Mac;
+use hotpair_abi::packet::Bytes;
+
+/// Destination and source, in the order of memory.
+#[inline(always)]
+const fn macs(to: Mac, from: Mac) -> [u16; 6] {
+    let (t, f) = (to.pairs(), from.pairs());
+    [t[0], t[1], t[2], f[0], f[1], f[2]]
+}
+
+/// A frame in an XDP program.
+#[derive(Clone, Copy)]
+pub struct XdpFrame(pub *mut xdp_md);
+
+impl XdpFrame {
+    #[inline(always)]
+    fn at<T>(&self, at: usize) -> Option<*mut T> {
+        // SAFETY: the context outlives the program. The kernel patches these loads into pointers; the comparison below
+        // is what the verifier wants to see before any access.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let start = data + at;
+        if start + size_of::<T>() > end {
+            return None;
+        }
+        Some(start as *mut T)
+    }
+
+    /// Bytes of the frame.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        // SAFETY: takes the context, touches nothing.
+        unsafe { bpf_xdp_get_buff_len(self.0) as u32 }
+    }
+
+    /// Overwrites bytes of the frame. `None`, and nothing written, if the frame ends before their end.
+    #[inline(always)]
+    pub fn put<T: Copy>(&self, at: usize, words: &T) -> Option<()> {
+        let to = self.at::<T>(at)?;
+        // SAFETY: `at` has checked that the bytes lie within the frame; they need no alignment.
+        unsafe { to.write_unaligned(*words) };
+        Some(())
+    }
+
+    /// Overwrites both MACs.
+    #[inline(always)]
+    pub fn address(&self, to: Mac, from: Mac) -> Option<()> {
+        self.put(0, &macs(to, from))
+    }
+}
+
+impl Bytes for XdpFrame {
+    #[inline(always)]
+    fn get<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let from = self.at::<[u8; N]>(at)?;
+        // SAFETY: `at` has checked that the N bytes lie within the frame.
+        Some(unsafe { *from })
+    }
+
+    #[inline(always)]
+    fn get_far<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper writes all N bytes or fails.
+        unsafe {
+            (bpf_xdp_load_bytes(self.0, at as u32, bytes.as_mut_ptr().cast(), N as u32) == 0)
+                .then(|| bytes.assume_init())
+        }
+    }
+}
+
+/// A frame in a TC program. Helpers copy: headers of a guest's frame need not lie in the linear part.
+#[derive(Clone, Copy)]
+pub struct TcFrame(pub *mut __sk_buff);
+
+impl TcFrame {
+    /// The `N` words that begin at `at`, in memory order; `None` if the frame ends before their end.
+    #[inline(always)]
+    pub fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
+        let mut words = MaybeUninit::<[u64; N]>::uninit();
+        let len = size_of::<[u64; N]>() as u32;
+        // SAFETY: the helper writes all the bytes or fails.
+        unsafe {
+            (bpf_skb_load_bytes(self.0.cast(), at as u32, words.as_mut_ptr().cast(), len) == 0)
+                .then(|| words.assume_init())
+        }
+    }
+
+    /// Overwrites bytes of the frame. `None` if the kernel cannot; the frame may then be half written and must be
+    /// dropped.
+    #[inline(always)]
+    pub fn put<T: Copy>(&self, at: usize, words: &T) -> Option<()> {
+        let (bytes, len) = (core::ptr::from_ref(words).cast_mut().cast(), size_of::<T>() as u32);
+        // SAFETY: the helper checks the offset, and reads as many bytes as the value has.
+        let result = unsafe { bpf_skb_store_bytes(self.0, at as u32, bytes, len, 0) };
+        (result == 0).then_some(())
+    }
+
+    /// Overwrites both MACs.
+    #[inline(always)]
+    pub fn address(&self, to: Mac, from: Mac) -> Option<()> {
+        self.put(0, &macs(to, from))
+    }
+
+    /// The interface: the tap itself, on ingress and on egress.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context outlives the program.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// The VLAN tag that the kernel has taken off: TPID and TCI.
+    #[inline(always)]
+    pub fn stripped_tag(&self) -> Option<(u16, u16)> {
+        // SAFETY: the context outlives the program.
+        let skb = unsafe { &*self.0 };
+        if skb.vlan_present == 0 {
+            return None;
+        }
+        Some((u16::from_be(skb.vlan_proto as u16), skb.vlan_tci as u16))
+    }
+
+    /// The mark.
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        // SAFETY: the context outlives the program.
+        unsafe { (*self.0).mark }
+    }
+
+    /// Marks the frame as hotpair's own.
+    #[inline(always)]
+    pub fn set_mark(&self) {
+        // SAFETY: the context outlives the program; programs may write the mark.
+        unsafe { (*self.0).mark = hotpair_abi::MARK };
+    }
+}
+
+impl Bytes for TcFrame {
+    #[inline(always)]
+    fn get<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper writes all N bytes or fails.
+        unsafe {
+            (bpf_skb_load_bytes(self.0.cast(), at as u32, bytes.as_mut_ptr().cast(), N as u32) == 0)
+                .then(|| bytes.assume_init())
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Reading a pair's row. The role word is read once per packet: whoever needs it gets it handed on.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use hotpair_abi::event::{Event, Kind};
+use hotpair_abi::maps::Pair;
+use hotpair_abi::{Mac, RoleWord};
+
+use crate::maps;
+
+/// CLOCK_BOOTTIME, nanoseconds.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: takes nothing, touches nothing.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// The role word: one aligned load, never repeated by the compiler.
+#[inline(always)]
+pub fn word(pair: *mut Pair) -> RoleWord {
+    // SAFETY: `pair` points into the array map; the controller stores the word with one aligned store.
+    RoleWord(unsafe { (&raw const (*pair).role).read_volatile() })
+}
+
+/// The epoch in which the latch has tripped.
+#[inline(always)]
+pub fn tripped(pair: *mut Pair) -> u64 {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).tripped_epoch).read_volatile() }
+}
+
+/// Until when packets may leave.
+#[inline(always)]
+pub fn lease(pair: *mut Pair) -> u64 {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).lease_until_ns).read_volatile() }
+}
+
+/// The tap of a slot, 0 for none.
+#[inline(always)]
+pub fn tap(pair: *mut Pair, slot: u32) -> u32 {
+    // SAFETY: as in `word`; the index is masked to the array's length.
+    unsafe { (&raw const (*pair).tap_ifindex[(slot & 1) as usize]).read_volatile() }
+}
+
+/// Both members' MAC.
+#[inline(always)]
+pub fn mac(pair: *mut Pair) -> Mac {
+    // SAFETY: six bytes inside the row. The controller changes them only while no frame flows.
+    Mac::new(unsafe { (*pair).mac })
+}
+
+/// One second: the least time between two reports of the same kind about the same subject.
+const REPORT_EVERY_NS: u64 = 1_000_000_000;
+
+/// Whether a report is due, and if so, that it has been made now.
+#[inline(always)]
+pub fn report_is_due(last_ns: *mut u64, now: u64) -> bool {
+    // SAFETY: `last_ns` points to an aligned word of a map's row. Two CPUs may both find a report due: then there are two.
+    unsafe {
+        let last = last_ns.read_volatile();
+        if last != 0 && now.saturating_sub(last) < REPORT_EVERY_NS {
+            return false;
+        }
+        last_ns.write_volatile(now);
+    }
+    true
+}
+
+/// Hands an event to the controller.
+#[inline(always)]
+pub fn report(now: u64, kind: Kind, pair: u32, slot: u32, ifindex: u32, word: RoleWord, data: [u8; 24]) {
+    maps::report(&Event { at_ns: now, kind: kind as u32, pair, slot, ifindex, role: word.0, data });
+}

@@ -1,0 +1,163 @@
+//! Pairs: their rows, their addresses, their groups of taps.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use aya::maps::MapData;
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_DEVMAP;
+use hotpair_abi::count::PER_ROW;
+use hotpair_abi::maps::{Entry, PAIR_IN_USE, PAIR_PROBE, Pair};
+use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
+
+use super::{Dataplane, DataplaneError, Maps, PairSetup, put, rows};
+
+fn key(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => address_key(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn address(key: [u8; 16]) -> IpAddr {
+    if is_v4_key(&key) { [key[12], key[13], key[14], key[15]].into() } else { key.into() }
+}
+
+impl Dataplane {
+    pub(super) fn row(&self, id: PairId) -> Result<*mut Pair, DataplaneError> {
+        self.pairs.get(id.0).ok_or(DataplaneError::NoSuchPair(id.0))
+    }
+
+    fn in_use(row: *mut Pair) -> bool {
+        // SAFETY: a field of a mapped row.
+        unsafe { rows::half(&raw mut (*row).flags) }.load(Ordering::Acquire) & PAIR_IN_USE != 0
+    }
+
+    /// A row that is in use.
+    pub(super) fn used_row(&self, id: PairId) -> Result<*mut Pair, DataplaneError> {
+        self.row(id)
+            .and_then(|row| if Self::in_use(row) { Ok(row) } else { Err(DataplaneError::NoSuchPair(id.0)) })
+    }
+
+    fn name(row: *mut Pair) -> String {
+        let name = rows::copy(row).name;
+        let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        String::from_utf8_lossy(&name[..len]).into_owned()
+    }
+
+    /// The rows in use, with their pairs' names.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(PairId, String)> {
+        (0..self.rows)
+            .filter_map(|index| self.pairs.get(index).map(|row| (PairId(index), row)))
+            .filter(|(_, row)| Self::in_use(*row))
+            .map(|(id, row)| (id, Self::name(row)))
+            .collect()
+    }
+
+    /// Makes or changes a pair. Keeps its role word, its lease, its taps and its members' rows. A new pair is not held
+    /// (the all-zero word) and has a lease without end.
+    ///
+    /// # Errors
+    /// When the row does not exist, an entry address belongs to another pair, or the kernel refuses. Then nothing has
+    /// been changed, or the pair's addresses are incomplete; calling again completes them.
+    pub fn put_pair(&self, id: PairId, setup: &PairSetup) -> Result<(), DataplaneError> {
+        let row = self.row(id)?;
+        let mut name = [0; 16];
+        if setup.name.is_empty() || setup.name.len() >= name.len() || setup.name.contains('\0') {
+            return Err(DataplaneError::BadName(setup.name.clone()));
+        }
+        name[..setup.name.len()].copy_from_slice(setup.name.as_bytes());
+        let mut maps = self.maps();
+        let wanted: Vec<_> = setup.entry.iter().map(|address| key(*address)).collect();
+        let mut obsolete = Vec::new();
+        for entry in maps.entries.iter() {
+            let (key, entry) = entry.map_err(|error| DataplaneError::map("reading ENTRIES", &error))?;
+            match (entry.pair == id.0, wanted.contains(&key)) {
+                (true, false) => obsolete.push(key),
+                (false, true) => {
+                    let owner =
+                        self.row(PairId(entry.pair)).map_or_else(|_| "unknown".to_owned(), Self::name);
+                    return Err(DataplaneError::AddressTaken { address: address(key), owner });
+                }
+                _ => {}
+            }
+        }
+        if !Self::in_use(row) {
+            rows::clear(row);
+            for slot in Slot::BOTH {
+                self.clear_member(id, slot);
+            }
+            self.set_lease(id, u64::MAX);
+        }
+        let flags = PAIR_IN_USE | if setup.probe { PAIR_PROBE } else { 0 };
+        let timeout = u64::try_from(setup.timeout.as_nanos()).unwrap_or(u64::MAX);
+        // SAFETY: fields of a mapped row.
+        unsafe {
+            rows::word(&raw mut (*row).timeout_ns).store(timeout, Ordering::Release);
+            put(&raw mut (*row).mac, setup.mac);
+            put(&raw mut (*row).name, name);
+            rows::half(&raw mut (*row).flags).store(flags, Ordering::Release);
+        }
+        group(&mut maps, id)?;
+        for key in obsolete {
+            maps.entries
+                .remove(&key)
+                .map_err(|error| DataplaneError::map("removing an entry address", &error))?;
+        }
+        for key in wanted {
+            maps.entries.insert(key, Entry { pair: id.0 }, 0).map_err(|error| {
+                DataplaneError::map(format!("adding the entry address {}", address(key)), &error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes a pair with its addresses, taps and counters. Success when there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the pair speaks no more all the same.
+    pub fn remove_pair(&self, id: PairId) -> Result<(), DataplaneError> {
+        let Some(row) = self.pairs.get(id.0) else {
+            return Ok(());
+        };
+        self.set_role(id, RoleWord::default());
+        for slot in Slot::BOTH {
+            self.detach_tap(id, slot)?;
+        }
+        let mut maps = self.maps();
+        let keys: Vec<_> =
+            maps.entries.iter().filter_map(Result::ok).filter(|(_, entry)| entry.pair == id.0).collect();
+        for (key, _) in keys {
+            maps.entries
+                .remove(&key)
+                .map_err(|error| DataplaneError::map("removing an entry address", &error))?;
+        }
+        let cpus =
+            aya::util::nr_cpus().map_err(|(_, source)| DataplaneError::kernel("counting CPUs", source))?;
+        for column in 0..PER_ROW {
+            let zeros = aya::maps::PerCpuValues::try_from(vec![0u64; cpus])
+                .map_err(|source| DataplaneError::kernel("resetting STATS", source))?;
+            maps.stats
+                .set((id.0 + 1) * PER_ROW + column, zeros, 0)
+                .map_err(|error| DataplaneError::map("resetting STATS", &error))?;
+        }
+        rows::clear(row);
+        for slot in Slot::BOTH {
+            self.clear_member(id, slot);
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that the pair has its devmap of two. Made once per row and kept: storing a map in a map waits for RCU,
+/// 8 to 20 ms, which nobody should wait for twice.
+fn group(maps: &mut Maps, id: PairId) -> Result<(), DataplaneError> {
+    if maps.groups.get(&id.0, 0).is_ok() {
+        return Ok(());
+    }
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| DataplaneError::map("making a pair's devmap", error);
+    let obj = aya_obj::Map::new_from_params(BPF_MAP_TYPE_DEVMAP as u32, 4, 8, 2, 0);
+    let map = MapData::create(obj, "GROUP", None).map_err(|error| failed(&error))?;
+    maps.groups.set(id.0, &map, 0).map_err(|error| failed(&error))
+}
