@@ -4,6 +4,7 @@
 //! Nothing in here is part of hotpair, and nothing in here may outlive the process that uses it: what a killed process
 //! leaves behind is removed by the next one.
 
+pub mod demo;
 pub mod ethtool;
 pub mod lab;
 pub mod load;

@@ -2,4 +2,5 @@
 
 mod backend;
 mod reconnect;
+mod scenario;
 mod stage;

@@ -5,6 +5,7 @@
 //! bring about comes back as events. The pure core knows nobody.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod dataplane;

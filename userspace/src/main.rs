@@ -1,2 +1,5 @@
 //! The `hotpair` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    hotpair::cli::main()
+}

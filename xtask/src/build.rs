@@ -37,26 +37,40 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
 
 /// Builds both; expects that `setup` has run.
 pub(crate) fn everything(release: bool) -> Result<Built> {
+    Ok(Built { hotpair: hotpair(release)?, guest: guest(release)? })
+}
+
+/// Builds the controller.
+pub(crate) fn hotpair(release: bool) -> Result<PathBuf> {
     say("build", "hotpair, with the eBPF programs in it");
     run_cargo(cargo().args(["build", "--package", "hotpair"]), release)?;
-    let hotpair = target_dir().join(profile(release)).join("hotpair");
-    Ok(Built { hotpair, guest: guest(release)? })
+    Ok(target_dir().join(profile(release)).join("hotpair"))
 }
 
 /// Builds `hotpair-guest` statically linked and makes sure that it is.
 pub(crate) fn guest(release: bool) -> Result<PathBuf> {
     say("build", "hotpair-guest, statically linked");
-    // Its own target directory: with --target in the common one, nothing would be lost either, but the flags differ
-    // from the workspace's, and cargo would rebuild what both share at each change of hands.
+    static_binary(&["--bin", "hotpair-guest"], "hotpair-guest", release)
+}
+
+/// Builds an example of the guest's package in the same way.
+pub(crate) fn static_example(name: &str) -> Result<PathBuf> {
+    static_binary(&["--example", name], &format!("examples/{name}"), true)
+}
+
+fn static_binary(select: &[&str], file: &str, release: bool) -> Result<PathBuf> {
+    // In a target directory of its own: its flags differ from the workspace's, and cargo would rebuild what both share
+    // at each change of hands.
     let dir = target_dir().join("static");
     run_cargo(
         cargo()
             .args(["build", "--package", "hotpair-guest", "--target", GUEST_TARGET, "--target-dir"])
             .arg(&dir)
+            .args(select)
             .env("RUSTFLAGS", "-C target-feature=+crt-static"),
         release,
     )?;
-    let binary = dir.join(GUEST_TARGET).join(profile(release)).join("hotpair-guest");
+    let binary = dir.join(GUEST_TARGET).join(profile(release)).join(file);
     check_static(&binary)?;
     Ok(binary)
 }

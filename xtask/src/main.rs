@@ -4,7 +4,10 @@
 //! the crates it builds, only on a command line parser and an error type. What it finds missing it installs.
 
 mod build;
+mod demo;
 mod exec;
+mod guest_image;
+mod lab;
 mod libvirtd;
 mod lint;
 mod setup;
@@ -29,6 +32,13 @@ enum Verb {
     Build(build::Options),
     /// Run every test: native, packet tables, namespace labs, one real-VM scenario.
     Test(test::Options),
+    /// A site of network namespaces with the real controller, to try things in.
+    Lab(lab::Options),
+    /// Two real VMs behind one entry address, real load, a fault, and the way back to being protected.
+    Demo(demo::Options),
+    /// Runs libvirtd where there is no service manager.
+    #[command(hide = true)]
+    LibvirtdParent,
     /// Formatting and clippy, warnings as errors, for the workspace and the eBPF programs.
     Lint,
 }
@@ -38,6 +48,9 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Build(options) => build::verb(&options),
         Verb::Test(options) => test::verb(&options),
+        Verb::Lab(options) => lab::verb(&options),
+        Verb::Demo(options) => demo::verb(&options),
+        Verb::LibvirtdParent => libvirtd::parent(),
         Verb::Lint => lint::verb(),
     };
     match result {

@@ -27,6 +27,7 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
     crate::setup::run()?;
     crate::build::everything(false)?;
     let _libvirtd = crate::libvirtd::ensure("test")?;
+    let guest = crate::demo::Deployed::new("test")?;
 
     let mut tally = Tally::default();
     let mut broken = Vec::new();
@@ -42,6 +43,7 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
             command.arg("--test-threads=1");
         }
         prepare(&mut command, options.soak);
+        command.env("HOTPAIR_GUEST", guest.dir());
         let succeeded = watched(&mut command, |line| tally.add(line))?;
         // A stage that fails without a failed test did not compile or died half-way: that must not pass for success.
         if !succeeded && tally.failed == before.failed {

@@ -18,10 +18,10 @@ pub struct Client<'a> {
     pub(super) plan: &'a Plan,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
     /// Its namespace.
     #[must_use]
-    pub fn netns(&self) -> &Netns {
+    pub fn netns(&self) -> &'a Netns {
         self.netns
     }
 

@@ -12,10 +12,10 @@ pub struct Host<'a> {
     pub(super) netns: &'a Netns,
 }
 
-impl Host<'_> {
+impl<'a> Host<'a> {
     /// Its namespace.
     #[must_use]
-    pub fn netns(&self) -> &Netns {
+    pub fn netns(&self) -> &'a Netns {
         self.netns
     }
 

@@ -49,7 +49,11 @@ impl Topology {
             ethtool::set(CLIENT_LINK, offload, false)?;
         }
         ethtool::set(CLIENT_LINK, ethtool::GRO, true)?;
+        // linkwatch brings a link's routes up when it gets round to it, which may be a second later. Asked about one
+        // link (no dump), the kernel does it first (rtnl_getlink).
+        ip_batch(&format!("link show dev {CLIENT_LINK}"))?;
         drop(inside);
+        host.ip(&format!("link show dev {UPLINK}"))?;
         Ok(Topology { client, host })
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -37,6 +38,7 @@ pub fn bind(run_dir: &Path) -> std::io::Result<UnixListener> {
 pub async fn serve(listener: UnixListener, controller: Controller) {
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/metrics", get(metrics))
         .route("/v1/pairs/{pair}", get(show))
         .route("/v1/history", get(history))
         .route("/v1/pairs/{pair}/{verb}", post(request))
@@ -74,6 +76,11 @@ fn unknown(pair: &str) -> Failed {
 async fn status(State(controller): State<Controller>) -> Result<Response, Failed> {
     let status = controller.status().await.map_err(unavailable)?;
     Ok(Json(status).into_response())
+}
+
+async fn metrics(State(controller): State<Controller>) -> Result<Response, Failed> {
+    let text = controller.metrics().await.map_err(unavailable)?;
+    Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }
 
 fn unavailable(refusal: Refusal) -> Failed {

@@ -4,6 +4,7 @@
 //! the changed role word it makes no system call but the clock's.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -121,6 +122,7 @@ fn prefer() {
 impl Engine {
     fn run(&mut self, outbox: &Outbox) {
         loop {
+            self.shared.pulse.fetch_add(1, Ordering::Relaxed);
             let now = boottime();
             let next = self.pairs.iter().map(|pair| pair.next_look).min().unwrap_or(now + 1_000_000_000);
             let message = if next <= now {
@@ -218,6 +220,7 @@ impl Engine {
         if super::is_role_change(record.kind) {
             pair.last_change = Some(record.clone());
         }
+        self.shared.meters.count(&record);
         self.shared.store.record(record.clone());
         let mut history = self.shared.history.lock().expect("nobody panics with it");
         let lines = history.entry(record.pair.clone()).or_default();

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `engine.rs` | the one thread that looks, decides and flips |
 //! | `execute.rs` | what actions come to: taps, members, announcements |
+//! | `metrics.rs` | what Prometheus is told |
 //! | `report.rs` | status, show and history as the API tells them |
+//! | `service.rs` | what the service manager is told |
 //! | `watch.rs` | links, data plane events, the hypervisor's events, probes |
 //!
 //! The engine's thread never waits for anything but its next look: no disk, no hypervisor, no lock that another thread
@@ -12,13 +14,17 @@
 
 mod engine;
 mod execute;
+mod metrics;
 mod report;
+mod service;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +35,7 @@ use crate::api;
 use crate::api::types::{Done, Record, RecordKind, Refusal, Show, Status};
 use crate::config::{self, Config, Source, Takeover};
 use crate::dataplane::{Dataplane, DataplaneError, Opened, PairSetup, Uplink};
+use crate::hypervisor::template::Template;
 use crate::hypervisor::{Hypervisor, HypervisorError, VmEvent};
 use crate::network::{Link, Network, NetworkError};
 use crate::pair::{self, Settings};
@@ -156,6 +163,9 @@ pub(crate) struct Shared {
     pub(crate) troubles: Arc<Troubles>,
     pub(crate) hypervisor_trouble: Mutex<Option<String>>,
     pub(crate) started_at_ms: u64,
+    pub(crate) meters: metrics::Meters,
+    /// Rises each time the engine goes round.
+    pub(crate) pulse: AtomicU64,
     pub(crate) engine: engine::Inbox,
     pub(crate) announce: mpsc::UnboundedSender<Vec<IpAddr>>,
     /// Runs the tasks that the engine's thread asks for.
@@ -220,7 +230,12 @@ impl RunLock {
             .open(run_dir.join("lock"))
             .map_err(fail)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(RunLock(file)),
+            Ok(()) => {
+                // Who has it, for people and for whoever wants to end it.
+                file.set_len(0).map_err(fail)?;
+                writeln!(&file, "{}", std::process::id()).map_err(fail)?;
+                Ok(RunLock(file))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::AlreadyRunning(run_dir.to_owned())),
             Err(error) => Err(fail(error.into())),
         }
@@ -268,6 +283,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         troubles,
         hypervisor_trouble: Mutex::new(None),
         started_at_ms: wall_ms(),
+        meters: metrics::Meters::new(),
+        pulse: AtomicU64::new(0),
         engine,
         announce,
         runtime: tokio::runtime::Handle::current(),
@@ -301,12 +318,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let watchers = watch::all(&shared, vm_inbox, announcements).await?;
     let engine = engine::spawn(Arc::clone(&shared), begun, engine_inbox);
     let controller = Controller(Arc::clone(&shared));
-    let served = tokio::spawn(api::server::serve(listener, controller));
+    let served = tokio::spawn(api::server::serve(listener, controller.clone()));
+    let told = tokio::spawn(service::keep_telling(Arc::clone(&shared), controller));
+    service::ready();
     tracing::info!(pairs = shared.pairs.len(), host = %shared.config.host.name, "hotpair runs");
 
     stop.await;
     tracing::info!("stopping; the data plane and the members go on without the controller");
+    service::stopping();
     served.abort();
+    told.abort();
     for watcher in watchers {
         watcher.abort();
     }
@@ -320,11 +341,17 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     Ok(())
 }
 
-fn hypervisor(
+/// The backend that the configuration names.
+pub(crate) fn hypervisor(
     config: &Config,
     events: mpsc::UnboundedSender<VmEvent>,
 ) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
     match &config.hypervisor {
+        #[cfg(feature = "libvirt")]
+        config::Hypervisor::Libvirt { uri, accel } => {
+            Ok(crate::hypervisor::libvirt::Libvirt::connect(uri, *accel, &config.host.state_dir, events)?)
+        }
+        #[cfg(not(feature = "libvirt"))]
         config::Hypervisor::Libvirt { .. } => Err(HypervisorError::Failed(
             "this hotpair was built without libvirt: build it with the feature `libvirt`, or use kind = \"command\""
                 .into(),
@@ -371,9 +398,13 @@ fn assign(
     Ok(pairs)
 }
 
+/// The MAC that the pair's domain template names. What is wrong with the template is said by `check`, and again when a
+/// member is started from it.
 fn template_mac(pair: &config::Pair) -> Option<[u8; 6]> {
-    let _ = pair;
-    None
+    match &pair.vm {
+        config::Vm::Libvirt { domain, image } => Template::read(domain, image).ok()?.mac(),
+        config::Vm::Command(_) => None,
+    }
 }
 
 /// What the API is answered from.
@@ -410,6 +441,22 @@ impl Controller {
     #[must_use]
     pub fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
         report::history(&self.0, pair, limit)
+    }
+
+    /// Everything there is to measure, in Prometheus's text format.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn metrics(&self) -> Result<String, Refusal> {
+        let status = self.status().await?;
+        let mut packets = Vec::new();
+        let ids = self.0.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
+        for (name, id) in ids.chain([(String::new(), None)]) {
+            for (counter, count) in self.0.plane.counters(id).unwrap_or_default() {
+                packets.push((name.clone(), counter.name(), count));
+            }
+        }
+        Ok(self.0.meters.text(status, packets))
     }
 
     /// Whether there is a pair of that name.

@@ -5,6 +5,7 @@
 //! belong to another namespace. Nothing here decides anything, and nothing here touches a link that is not a tap of
 //! hotpair's own naming.
 
+mod address;
 mod announce;
 mod error;
 mod frame;
@@ -15,6 +16,7 @@ mod tap;
 mod tun_device;
 mod watch;
 
+pub use address::HostAddress;
 pub use announce::Announcer;
 pub use error::NetworkError;
 pub use link::{Link, Network};

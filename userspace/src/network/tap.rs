@@ -63,6 +63,18 @@ impl Network {
         result
     }
 
+    /// The tap of this name, if it is there.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotOurs`] when something else has the name; otherwise what the kernel refused.
+    pub async fn tap(&self, name: &str) -> Result<Option<Link>, NetworkError> {
+        let Some(message) = self.link_message(name).await? else {
+            return Ok(None);
+        };
+        must_be_our_kind(name, &message)?;
+        Ok(Some(Link::from_message(&message)))
+    }
+
     /// Removes a tap, also one that is in use. `false` when there was none.
     ///
     /// # Errors

@@ -90,6 +90,7 @@ const MISTAKES: &[Mistake] = &[
     wrong("\"2001:db8::10\"", "\"239.0.0.1\"", "\"239", "pair.web.entry", "is a multicast address", "that clients use"),
     wrong("\"2001:db8::10\"", "\"ff02::1\"", "\"ff02", "pair.web.entry", "is a multicast address", "that clients use"),
     wrong("\"2001:db8::10\"", "\"255.255.255.255\"", "\"255", "pair.web.entry", "is not a unicast address", "that clients use"),
+    wrong("\"2001:db8::10\"", "\"240.0.0.1\"", "\"240", "pair.web.entry", "is not a unicast address", "that clients use"),
     wrong("\"2001:db8::10\"", "\"0.0.0.0\"", "\"0.0", "pair.web.entry", "is no address of anybody", "that clients use"),
     wrong("\"2001:db8::10\"", "\"::\"", "\"::\"", "pair.web.entry", "is no address of anybody", "that clients use"),
     wrong("\"2001:db8::10\"", "\"10.78.3.4\"", "\"10.78.3.4", "pair.web.entry", "is in host.internal_net, 10.78.0.0/16", "another internal_net"),

@@ -1,0 +1,167 @@
+//! The demo: two real VMs behind one entry address, real load, a fault, and the way back to being protected.
+//!
+//! | file | about |
+//! | --- | --- |
+//! | `stage.rs` | client namespace, uplink, configuration, controller; gone when dropped |
+//! | `fault.rs` | what is done to the primary |
+//! | `round.rs` | one fault and what became of it |
+//! | `report.rs` | the figures, for people and as JSON |
+//! | `timeline.rs` | the picture |
+//!
+//! What the guest must offer: HTTP on port 80; a UDP echo on port 7 which, sent `hotpair-demo: fail` on its internal
+//! address `169.254.77.1`, makes the agent's health check fail from then on and answers `failing`.
+
+mod fault;
+mod report;
+mod round;
+mod stage;
+mod timeline;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+pub use fault::Fault;
+pub use report::{DemoReport, Requests, Round};
+pub use stage::{Stage, clean};
+
+use crate::load;
+
+/// What the demo is to do.
+#[derive(Clone, Debug)]
+pub struct Demo {
+    /// Directory with the guest: `image.qcow2` and `domain.xml`.
+    pub guest: PathBuf,
+    /// Where report and picture go.
+    pub out: PathBuf,
+    /// The `hotpair` program.
+    pub hotpair: PathBuf,
+    /// What is done to the primary.
+    pub fault: Fault,
+    /// How often.
+    pub rounds: u32,
+    /// Leave everything running at the end.
+    pub keep: bool,
+    /// Between two heartbeats.
+    pub interval: Duration,
+    /// A member silent for this long has failed.
+    pub timeout: Duration,
+}
+
+/// Tells what goes on, with the time since the beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    began: Instant,
+}
+
+impl Voice {
+    /// Begins now.
+    #[must_use]
+    pub fn new() -> Voice {
+        Voice { began: Instant::now() }
+    }
+
+    /// One line.
+    pub fn say(&self, text: impl std::fmt::Display) {
+        println!("[demo {:6.1} s] {text}", self.began.elapsed().as_secs_f64());
+    }
+}
+
+impl Default for Voice {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Runs it; the report is written also when a round goes wrong.
+///
+/// # Errors
+/// What went wrong. Everything has been cleaned up then, unless `keep` says otherwise.
+pub fn run(demo: &Demo) -> Result<DemoReport> {
+    let voice = Voice::new();
+    std::fs::create_dir_all(&demo.out)
+        .with_context(|| format!("cannot make the directory {}", demo.out.display()))?;
+    let mut stage = Stage::set(demo, voice)?;
+    let played = play(demo, &stage, voice);
+    if demo.keep {
+        stage.keep();
+        voice.say("kept running, as asked for; to look around and to end it:");
+        for line in stage.hints() {
+            println!("    {line}");
+        }
+    } else {
+        voice.say("cleaning up");
+        let left = stage.strike()?;
+        if !left.is_empty() {
+            bail!("something was left behind: {}", left.join(", "));
+        }
+    }
+    played
+}
+
+fn play(demo: &Demo, stage: &Stage, voice: Voice) -> Result<DemoReport> {
+    voice.say("waiting for both VMs to serve (without KVM this takes a while)");
+    let began = Instant::now();
+    stage.wait_protected(Duration::from_secs(180), None)?;
+    voice.say(format!(
+        "protected after {:.1} s: two VMs serve behind one address",
+        began.elapsed().as_secs_f64()
+    ));
+    let status = stage.status()?;
+    let accel = status.hypervisor.accel.clone();
+
+    voice.say(
+        "load: numbered HTTP requests and UDP datagrams from the client's namespace to the entry address",
+    );
+    let mut rounds = Vec::new();
+    for number in 1..=demo.rounds {
+        let http = stage.load(
+            load::Plan { timeout: Duration::from_secs(8), ..load::Plan::http(stage.web(), "/?n={}") }
+                .rate(50),
+        )?;
+        let udp = stage.load(load::Plan::udp(stage.echo()).rate(500))?;
+        let outcome = round::play(stage, demo.fault, &http, &udp, voice, number);
+        let loads = vec![udp.stop(), http.stop()];
+        let round = outcome.map(|outcome| outcome.finish(&loads));
+        match round {
+            Ok(round) => {
+                voice.say(round.line());
+                timeline::write(&demo.out.join("timeline.svg"), &round, &loads)?;
+                rounds.push(round);
+            }
+            Err(error) => {
+                for record in stage.history().unwrap_or_default() {
+                    println!("    {} {}", record.at_ms, record.text);
+                }
+                return Err(error.context(format!("round {number} of {}", demo.rounds)));
+            }
+        }
+        report::write(&demo.out.join("report.json"), &accel, &rounds)?;
+    }
+    let report = DemoReport { accel, rounds };
+    println!("\n{}", report.summary(&demo.out));
+    report.verdict()?;
+    Ok(report)
+}
+
+/// From now on Ctrl-C and SIGTERM end every wait of the demo, which then cleans up.
+///
+/// # Errors
+/// When there is no thread to be had for it.
+pub fn on_interrupt() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut int), Ok(mut term)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            stage::interrupt();
+        });
+    })?;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! One fault, and what became of it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use hotpair::api::types::{MemberPhase, Record, RecordKind};
+
+use super::{Fault, Requests, Round, Stage, Voice};
+use crate::load::{Load, Report};
+
+/// Load before the fault and after all is well again.
+const CALM: Duration = Duration::from_secs(3);
+
+/// A round whose loads have not been counted yet.
+pub(super) struct Outcome {
+    round: Round,
+}
+
+fn unix_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
+}
+
+pub(super) fn play(
+    stage: &Stage,
+    fault: Fault,
+    http: &Load,
+    udp: &Load,
+    voice: Voice,
+    number: u32,
+) -> Result<Outcome> {
+    stage.pause(CALM)?;
+    let before = stage.pair()?;
+    let slot = before.primary.context("no member serves")?;
+    let generation = before.members[usize::from(slot)].generation;
+    voice.say(format!("round {number}: {} (slot {slot}, generation {generation})", fault.sentence()));
+
+    let fault_at_ms = unix_ms();
+    fault.strike(stage, slot, generation)?;
+    let failover = stage.wait_record(Duration::from_secs(20), fault_at_ms, RecordKind::Failover)?;
+    voice.say(format!(
+        "failover: {} (detected by {}, {:.1} ms after its last sign of life; flip {:.1} us)",
+        failover.text,
+        failover.detected_by.as_deref().unwrap_or("?"),
+        failover.detect_us.unwrap_or(0) as f64 / 1e3,
+        failover.flip_us.unwrap_or(0.0),
+    ));
+    let fenced = stage.wait_record(Duration::from_secs(60), fault_at_ms, RecordKind::Fenced)?;
+    let released = stage.wait_record(Duration::from_secs(60), fault_at_ms, RecordKind::Released)?;
+    voice.say("the old primary is gone, its storage is released; a third VM is being made");
+    let fenced_for_sure = !stage.domain_exists(slot, generation)?;
+    let storage_released = !stage.volume_exists(slot, generation);
+    stage.wait_protected(Duration::from_secs(180), Some(fault_at_ms))?;
+    let protected = stage.wait_record(Duration::from_secs(5), fault_at_ms, RecordKind::Protected)?;
+    let replaced_after = (protected.at_ms as f64 - fault_at_ms) / 1e3;
+    voice.say(format!("protected again {replaced_after:.1} s after the fault"));
+
+    // The new standby receives what clients send: its answers are there to be suppressed.
+    let suppressed = stage.counter("standby_suppressed")?;
+    stage.pause(CALM)?;
+    let standby_receives = stage.counter("standby_suppressed")? > suppressed + 10;
+    let after = stage.pair()?;
+    let standby = &after.members[usize::from(slot)];
+    let protected_again = after.protection == hotpair::api::types::Protection::Protected
+        && standby.phase == MemberPhase::Serving
+        && standby.generation > generation;
+    let _ = (http.elapsed(), udp.elapsed());
+    Ok(Outcome {
+        round: Round {
+            fault: fault.name().to_owned(),
+            detected_by: failover.detected_by.clone().unwrap_or_default(),
+            detect_ms: failover.detect_us.unwrap_or(0) as f64 / 1e3,
+            flip_us: failover.flip_us.unwrap_or(0.0),
+            gap_ms: 0.0,
+            requests: Requests::default(),
+            failed_outside_gap: 0,
+            epoch_before: failover.epoch_before,
+            epoch_after: failover.epoch_after,
+            old_primary_fenced: fenced_for_sure,
+            storage_released,
+            replaced_after_s: replaced_after,
+            new_standby_receives: standby_receives,
+            protected_again,
+            fault_at_ms,
+            moments: [&failover, &fenced, &released, &protected].map(Moment::from).to_vec(),
+            primary_before: slot,
+        },
+    })
+}
+
+/// A moment of the story, for the picture.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Moment {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// In a few words.
+    pub what: String,
+}
+
+impl From<&Record> for Moment {
+    fn from(record: &Record) -> Self {
+        let what = match record.kind {
+            RecordKind::Failover => "failover",
+            RecordKind::Fenced => "old primary gone",
+            RecordKind::Released => "storage released",
+            RecordKind::Protected => "protected again",
+            _ => "",
+        };
+        Moment { at_ms: record.at_ms, what: what.to_owned() }
+    }
+}
+
+impl Outcome {
+    /// Counts the loads.
+    pub(super) fn finish(self, loads: &[Report]) -> Round {
+        let mut round = self.round;
+        for report in loads {
+            let began = report.began_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3;
+            round.requests.sent += report.sent();
+            round.requests.answered += report.answered();
+            round.requests.failed += report.lost().count();
+            // The gap: the datagrams' longest time without an answer, and with it what was in flight when it began.
+            if report.kind == "udp" {
+                round.gap_ms = report.gap.as_secs_f64() * 1e3;
+            }
+            let grace = 50.0;
+            let from = round.fault_at_ms - grace;
+            let to = round.fault_at_ms + loads[0].gap.as_secs_f64() * 1e3 + grace;
+            round.failed_outside_gap += report
+                .lost()
+                .filter(|request| {
+                    let at = began + request.sent_at.as_secs_f64() * 1e3;
+                    at < from || at > to
+                })
+                .count();
+        }
+        round
+    }
+}

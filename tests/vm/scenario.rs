@@ -1,0 +1,55 @@
+//! The whole thing, once for each way to die: `hotpair run`, two Debian guests under libvirt, a client with real load,
+//! a fault, and the third VM.
+//!
+//! The guest is prepared by `cargo xtask test`, which names its directory in `HOTPAIR_GUEST`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hotpair_tests::demo::{self, Demo, Fault, Round};
+
+fn play(fault: Fault, rounds: u32) -> Vec<Round> {
+    let guest = std::env::var_os("HOTPAIR_GUEST").map(PathBuf::from);
+    let guest =
+        guest.expect("HOTPAIR_GUEST names the directory of the demo's guest; `cargo xtask test` prepares it");
+    let built = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let hotpair = std::env::var_os("HOTPAIR_BIN_DIR").map_or_else(
+        || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("hotpair"),
+        |dir| PathBuf::from(dir).join("hotpair"),
+    );
+    let demo = Demo {
+        guest,
+        out: built.join(format!("scenario-{}", fault.name())),
+        hotpair,
+        fault,
+        rounds,
+        keep: false,
+        interval: Duration::from_millis(5),
+        timeout: Duration::from_millis(100),
+    };
+    // Its own verdict: no request failed outside the gap, fenced, released, protected again, nothing left behind.
+    demo::run(&demo).unwrap().rounds
+}
+
+#[test]
+fn a_killed_primary_is_taken_over_from_fenced_and_replaced() {
+    let rounds = play(Fault::Kill, 1);
+    assert!(rounds.iter().all(|round| round.protected_again && round.new_standby_receives), "{rounds:?}");
+}
+
+#[test]
+fn a_frozen_primary_is_taken_over_from_fenced_and_replaced() {
+    let rounds = play(Fault::Freeze, 1);
+    assert!(rounds.iter().all(|round| round.old_primary_fenced && round.storage_released), "{rounds:?}");
+}
+
+#[test]
+fn ten_failovers_in_a_row_work() {
+    if std::env::var_os("HOTPAIR_SOAK").is_none() {
+        println!("skipped: takes minutes; `cargo xtask test --soak` runs it");
+        return;
+    }
+    let rounds = play(Fault::Kill, 10);
+    let epochs: Vec<_> = rounds.iter().map(|round| round.epoch_after).collect();
+    assert!(epochs.windows(2).all(|pair| pair[0] < pair[1]), "the epoch rises: {epochs:?}");
+}
