@@ -79,7 +79,9 @@ impl From<Output> for Ran {
 }
 
 fn hotpair() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_hotpair"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotpair"));
+    command.env_remove("HOTPAIR_CONFIG").env_remove("HOTPAIR_SOCKET");
+    command
 }
 
 fn run(socket: &Path, arguments: &[&str]) -> Ran {
@@ -316,6 +318,9 @@ fn the_socket_is_the_configurations_unless_named() {
                 entry=['198.51.100.1']\ndomain='d'\nimage='i'\n";
     std::fs::write(&file, text).expect("writable");
     let ran: Ran = hotpair().arg("--config").arg(&file).arg("status").output().expect("it runs").into();
+    assert_eq!(ran.exit, 0, "{}", ran.error);
+    let ran: Ran =
+        hotpair().env("HOTPAIR_SOCKET", controller.socket()).arg("status").output().expect("it runs").into();
     assert_eq!(ran.exit, 0, "{}", ran.error);
     // A configuration that was named and is wrong is not passed over.
     std::fs::write(&file, text.replace("uplink", "uplnk")).expect("writable");

@@ -51,10 +51,10 @@ const EXIT_CODES: &str = "Exit codes: 0 well, 1 degraded (unprotected, or a warn
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
     /// The configuration [default: /etc/hotpair/hotpair.toml]
-    #[arg(long, short, global = true, value_name = "FILE")]
+    #[arg(long, short, global = true, value_name = "FILE", env = "HOTPAIR_CONFIG")]
     pub config: Option<PathBuf>,
     /// The controller's socket [default: api.sock in the configuration's host.run_dir, or /run/hotpair/api.sock]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", env = "HOTPAIR_SOCKET")]
     pub socket: Option<PathBuf>,
 }
 
