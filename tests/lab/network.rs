@@ -84,6 +84,35 @@ fn assert_right(netns: &Netns) -> Result<()> {
 }
 
 #[test]
+fn taps_can_be_made_at_the_same_time() -> Result<()> {
+    if !crate::may_run("taps_can_be_made_at_the_same_time") {
+        return Ok(());
+    }
+    let host = Netns::create(&format!("hpmanytaps-{}", std::process::id()))?;
+    inside(&host, async {
+        let network = Network::open().await?;
+        let mut all = tokio::task::JoinSet::new();
+        for number in 0..16 {
+            let network = network.clone();
+            let spec = TapSpec {
+                name: format!("hpmanys{number}"),
+                member_ip: Ipv4Addr::new(10, 78, 1, number),
+                ..spec()
+            };
+            all.spawn(async move {
+                let tap = network.ensure_tap(&spec).await?;
+                network.addresses().await?;
+                Ok::<_, NetworkError>(tap)
+            });
+        }
+        while let Some(made) = all.join_next().await {
+            made?.context("one of many taps")?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_tap_is_made_as_it_must_be() -> Result<()> {
     if !crate::may_run("a_tap_is_made_as_it_must_be") {
         return Ok(());

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
+pub mod error;
 pub mod hypervisor;
 pub mod network;
 pub mod pair;

@@ -8,10 +8,11 @@ use clap::Args;
 use hotpair_abi::{PairId, Slot};
 use tokio::sync::mpsc;
 
-use super::{Exit, Globals, VerbError, chain, complain, print};
+use super::{Exit, Globals, VerbError, complain, print};
 use crate::config::{Config, Pair, Release};
 use crate::controller::{self, RunError, RunLock, tap_name};
 use crate::dataplane::Dataplane;
+use crate::error::chain;
 use crate::hypervisor::{Hypervisor, MemberSpec};
 use crate::network::Network;
 

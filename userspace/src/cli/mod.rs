@@ -234,20 +234,6 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// An error with its causes, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 fn complain(text: &str) {
     eprintln!("hotpair: {text}");
 }

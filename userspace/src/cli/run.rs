@@ -8,8 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::check::{self, Level};
 use super::paint::Paint;
-use super::{Exit, Globals, VerbError, chain, complain};
+use super::{Exit, Globals, VerbError, complain};
 use crate::controller;
+use crate::error::chain;
 
 /// Be the controller: run the pairs of the configuration
 ///

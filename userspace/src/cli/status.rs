@@ -101,7 +101,7 @@ pub(super) fn sentence(pair: &PairStatus, now_ms: u64) -> String {
         }
         None => format!("{} is served by nobody {}", pair.name, since(pair.since_at_ms)),
     };
-    if pair.paused {
+    if pair.paused && !pair.why.as_ref().is_some_and(|why| why.contains("paused")) {
         text += "; paused: no automatic failover";
     }
     if let Some(why) = &pair.why {
@@ -116,8 +116,11 @@ pub(super) fn sentence(pair: &PairStatus, now_ms: u64) -> String {
 /// `failover 3 min ago, found by heartbeat, gap 9.3 ms`
 pub(super) fn last(record: &Record, now_ms: u64) -> String {
     let mut text = format!("{} {} ago", kind(record.kind), time::ago(record.at_ms, now_ms));
-    if let Some(found) = &record.detected_by {
-        text += &format!(", found by {found}");
+    match record.detected_by.as_deref() {
+        None => {}
+        Some("operator") => text += ", by an operator",
+        Some(found) if record.kind == RecordKind::Failover => text += &format!(", found by {found}"),
+        Some(found) => text += &format!(", by the {found}"),
     }
     if let Some(gap) = gap_us(record) {
         text += &format!(", gap {}", time::short(gap));
@@ -125,13 +128,11 @@ pub(super) fn last(record: &Record, now_ms: u64) -> String {
     text
 }
 
-/// From the old primary's last sign of life to the changed map word, as the host saw it. A switchover has no time of
-/// detection, only the flip.
+/// From the old primary's last sign of life to the changed map word, as the host saw it. A switchover leaves none: the
+/// old primary answers until the new one does.
 fn gap_us(record: &Record) -> Option<f64> {
-    match (record.detect_us, record.flip_us) {
-        (None, None) => None,
-        (detect, flip) => Some(detect.unwrap_or(0) as f64 + flip.unwrap_or(0.0)),
-    }
+    (record.kind == RecordKind::Failover).then_some(())?;
+    Some(record.detect_us? as f64 + record.flip_us.unwrap_or(0.0))
 }
 
 /// A kind of record in the operator's words.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hotpair_abi::Slot;
 
 use super::{PairFacts, RunError, Shared, boottime, host_internal_ip};
+use crate::error::chain;
 use crate::hypervisor::MemberSpec;
 use crate::network::TapSpec;
 use crate::pair::{Action, Event};
@@ -51,12 +52,12 @@ pub(super) fn spawn(shared: &Arc<Shared>, facts: Arc<PairFacts>, action: Action)
             }
             Action::Stop { slot, generation } => {
                 let result = shared.hypervisor.stop(&member(&facts, slot, generation)).await;
-                Event::Stopped { slot, generation, result: result.map_err(|error| error.to_string()) }
+                Event::Stopped { slot, generation, result: result.map_err(|error| chain(&error)) }
             }
             Action::Release { slot, generation } => {
                 let how = facts.config.replace.release;
                 let result = shared.hypervisor.release(&member(&facts, slot, generation), how).await;
-                Event::Released { slot, generation, result: result.map_err(|error| error.to_string()) }
+                Event::Released { slot, generation, result: result.map_err(|error| chain(&error)) }
             }
             Action::AskRunning => {
                 let asked_at = boottime();
@@ -68,7 +69,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, facts: Arc<PairFacts>, action: Action)
                     }
                     Err(error) => {
                         // Asked again by the pair while it matters.
-                        let why = error.to_string();
+                        let why = chain(&error);
                         tracing::warn!(pair = %facts.config.name, "what runs cannot be told: {why}");
                         *shared.hypervisor_trouble.lock().expect("nobody panics with it") = Some(why);
                         return;
@@ -84,6 +85,6 @@ pub(super) fn spawn(shared: &Arc<Shared>, facts: Arc<PairFacts>, action: Action)
 async fn start(shared: &Shared, facts: &PairFacts, slot: Slot, generation: u64) -> Result<(), String> {
     // The generation must be on the disk before anything carries it: after a power cut nothing is made twice.
     shared.store.flush().await?;
-    plug(shared, facts, slot).await.map_err(|error| error.to_string())?;
-    shared.hypervisor.start(&member(facts, slot, generation)).await.map_err(|error| error.to_string())
+    plug(shared, facts, slot).await.map_err(|error| chain(&error))?;
+    shared.hypervisor.start(&member(facts, slot, generation)).await.map_err(|error| chain(&error))
 }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
 
 use super::error::NetworkError;
@@ -26,12 +25,8 @@ impl Network {
     /// When the kernel cannot be asked.
     pub async fn addresses(&self) -> Result<Vec<HostAddress>, NetworkError> {
         let links: Vec<Link> = self.links().await?.iter().map(Link::from_message).collect();
-        let messages: Vec<_> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
+        let messages = self
+            .list(|handle| handle.address().get().execute())
             .await
             .map_err(|error| NetworkError::netlink("list the addresses", error))?;
         Ok(messages

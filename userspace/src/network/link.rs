@@ -1,6 +1,8 @@
 //! Links as the kernel reports them.
 
-use futures_util::TryStreamExt;
+use std::sync::Arc;
+
+use futures_util::{Stream, TryStreamExt};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 
 use super::error::{NetworkError, to_io};
@@ -57,6 +59,8 @@ impl Link {
 #[derive(Clone, Debug)]
 pub struct Network {
     pub(super) handle: rtnetlink::Handle,
+    /// One list at a time: the kernel answers EBUSY to a second one on the same socket (netlink_dump_start).
+    listing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Network {
@@ -69,7 +73,7 @@ impl Network {
     pub async fn open() -> Result<Network, NetworkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetworkError::Open)?;
         tokio::spawn(connection);
-        Ok(Network { handle })
+        Ok(Network { handle, listing: Arc::default() })
     }
 
     /// The link with this name, or `None` where there is none.
@@ -96,13 +100,21 @@ impl Network {
     }
 
     pub(super) async fn links(&self) -> Result<Vec<LinkMessage>, NetworkError> {
-        self.handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
+        self.list(|handle| handle.link().get().execute())
             .await
             .map_err(|error| NetworkError::netlink("list the links", error))
+    }
+
+    /// Asks for a list and waits for all of it, after any other list of this socket.
+    pub(super) async fn list<T, S>(
+        &self,
+        ask: impl FnOnce(&rtnetlink::Handle) -> S,
+    ) -> Result<Vec<T>, rtnetlink::Error>
+    where
+        S: Stream<Item = Result<T, rtnetlink::Error>>,
+    {
+        let _one = self.listing.lock().await;
+        ask(&self.handle).try_collect().await
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
 use hotpair_abi as abi;
 use netlink_packet_core::Nla;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
@@ -151,13 +150,12 @@ impl Network {
         let refused = |what: &str, address: &IpAddr, error| {
             NetworkError::netlink(format!("{what} the address {address} of the tap {}", spec.name), error)
         };
-        let mut there = self.handle.address().get().set_link_index_filter(index).execute();
+        let there =
+            self.list(|handle| handle.address().get().set_link_index_filter(index).execute()).await.map_err(
+                |e| NetworkError::netlink(format!("list the addresses of the tap {}", spec.name), e),
+            )?;
         let mut kept = Vec::new();
-        while let Some(message) = there
-            .try_next()
-            .await
-            .map_err(|e| NetworkError::netlink(format!("list the addresses of the tap {}", spec.name), e))?
-        {
+        for message in there {
             let address = message.attributes.iter().find_map(|attribute| match attribute {
                 AddressAttribute::Local(address) => Some(*address),
                 _ => None,
@@ -198,8 +196,8 @@ impl Network {
         };
         // Left over from when the member had another internal IP.
         let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let mut routes = self.handle.route().get(filter).execute();
-        while let Some(route) = routes.try_next().await.map_err(|e| refused("look for", e))? {
+        let routes = self.list(|handle| handle.route().get(filter).execute()).await;
+        for route in routes.map_err(|e| refused("look for", e))? {
             let ours = route.header.protocol == RouteProtocol::Static
                 && route.header.scope == RouteScope::Link
                 && route.attributes.contains(&RouteAttribute::Oif(index));

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use hotpair_abi::Slot;
 
-use super::super::chain;
 use super::Finding;
 use crate::config::{Config, Ipv4Net};
 use crate::controller::tap_name;
+use crate::error::chain;
 use crate::network::{HostAddress, Link, Network, NetworkError};
 
 /// The largest frame payload that the kernel can duplicate: XDP redirects frames of one page, and a broadcast copies

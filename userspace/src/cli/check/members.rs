@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::chain;
 use super::Finding;
 use crate::config::{Accel, Command, Config, Hypervisor, Vm};
+use crate::error::chain;
 use crate::hypervisor::image::Image;
 use crate::hypervisor::kvm;
 use crate::hypervisor::template::Template;
