@@ -1,5 +1,6 @@
 //! Namespaces as hosts, machines and clients, around the real controller.
 
+mod cleanup;
 mod machine;
 mod network;
 
