@@ -139,9 +139,12 @@ fn judge_acceleration(accel: Accel, works: Result<(), String>) -> Finding {
 #[cfg(feature = "libvirt")]
 async fn libvirt(uri: &str) -> Finding {
     let asked = uri.to_owned();
+    // libvirt's own habit is to print errors to standard error as well.
+    virt::error::clear_error_callback();
     let answer = tokio::task::spawn_blocking(move || {
-        let mut connection = virt::connect::Connect::open(Some(&asked)).map_err(|error| error.to_string())?;
-        let version = connection.get_lib_version().map_err(|error| error.to_string())?;
+        let text = |error: virt::error::Error| error.message().to_owned();
+        let mut connection = virt::connect::Connect::open(Some(&asked)).map_err(text)?;
+        let version = connection.get_lib_version().map_err(text)?;
         let _ = connection.close();
         Ok::<u32, String>(version)
     });
