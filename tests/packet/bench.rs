@@ -96,21 +96,29 @@ pub(crate) fn bpf_dir() -> PathBuf {
 
 /// Makes the uplink and its other end.
 pub(crate) fn make_uplink() -> Uplink {
+    // The kernel's own chatter (MLD, router solicitations) would be counted among the tests' frames.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a sysctl of this namespace");
     ip_batch(&format!(
         "link set lo up
          link add up0 address {up} numrxqueues 1 numtxqueues 1 type veth peer name cl0 address {client} numrxqueues 1 numtxqueues 1
-         link set up0 up
+         link set up0 up",
+        up = colons(UPLINK_MAC),
+        client = colons(CLIENT_MAC),
+    ))
+    .expect("the uplink");
+    std::fs::write("/proc/sys/net/ipv6/conf/up0/disable_ipv6", "0").expect("a sysctl of this namespace");
+    ip_batch(&format!(
+        "
          link set cl0 up
          addr add 192.0.2.1/24 dev up0
          addr add 2001:db8::1/64 dev up0 nodad
          neigh add {v4} lladdr {client} dev up0 nud permanent
          neigh add {v6} lladdr {client} dev up0 nud permanent",
-        up = colons(UPLINK_MAC),
         client = colons(CLIENT_MAC),
         v4 = Ipv4Addr::from(CLIENT_V4),
         v6 = std::net::Ipv6Addr::from(CLIENT_V6),
     ))
-    .expect("the uplink");
+    .expect("the uplink's addresses");
     // Frames that XDP sends back need somebody who takes them.
     ethtool::set("cl0", ethtool::GRO, true).expect("GRO at the client's end");
     Uplink { name: "up0".to_owned(), index: ifindex("up0"), mac: UPLINK_MAC, mtu: 1500 }
@@ -162,8 +170,21 @@ impl Bench {
             }));
         }
         let bench = Bench { client: Raw::open(ifindex("cl0")), plane, uplink, taps };
+        for id in [WEB, DB, AWAY] {
+            for slot in Slot::BOTH {
+                bench.attach(id, slot);
+            }
+        }
         bench.reset();
         bench
+    }
+
+    /// Attaches a member's tap, if it is not.
+    pub(crate) fn attach(&self, id: PairId, slot: Slot) {
+        let name = tap_name(id, slot);
+        self.plane
+            .attach_tap(id, slot, &name, ifindex(&name), internal(id, slot).into())
+            .expect("attaching a tap");
     }
 
     /// The role word that tests start from.

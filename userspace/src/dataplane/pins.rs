@@ -70,6 +70,15 @@ impl Pins {
     }
 }
 
+/// Detaches a pinned link and removes its pin; success when there is none. The kernel lets go of a link some time after
+/// its last pin is gone, and until then its place is taken: so it is detached first, at once.
+pub(super) fn remove_link(path: &Path) -> io::Result<()> {
+    if let Ok(link) = sys::open_pin(path) {
+        sys::link_detach(link.as_fd())?;
+    }
+    remove_file(path)
+}
+
 /// Removes a file; success when there is none.
 pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

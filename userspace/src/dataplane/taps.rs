@@ -11,7 +11,7 @@ use hotpair_abi::ids::member_index;
 use hotpair_abi::maps::{Pair, Port};
 use hotpair_abi::{PairId, Slot};
 
-use super::pins::remove_file;
+use super::pins::remove_link;
 use super::{Dataplane, DataplaneError, rows, sys};
 
 /// Where a tap's programs sit. Ours come first: nobody else's may redirect a guest's frame past them.
@@ -98,7 +98,7 @@ impl Dataplane {
         {
             return sys::link_update(link.as_fd(), fd).map_err(failed);
         }
-        remove_file(&path).map_err(failed)?;
+        remove_link(&path).map_err(failed)?;
         let link = sys::link_create(fd, ifindex, attach_type, flags).map_err(failed)?;
         sys::pin(&link, &path).map_err(failed)
     }
@@ -121,7 +121,7 @@ impl Dataplane {
         }
         sys::delete(maps.taps.fd(), member_index(id, slot)).map_err(failed)?;
         for (hook, ..) in HOOKS {
-            remove_file(&self.pins.tap(id, slot, hook)).map_err(failed)?;
+            remove_link(&self.pins.tap(id, slot, hook)).map_err(failed)?;
         }
         if ifindex != 0
             && maps

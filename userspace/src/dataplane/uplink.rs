@@ -76,7 +76,7 @@ pub(super) fn attach(
 }
 
 fn remove(path: &std::path::Path) -> Result<(), DataplaneError> {
-    pins::remove_file(path)
+    pins::remove_link(path)
         .map_err(|source| DataplaneError::kernel(format!("removing {}", path.display()), source))
 }
 
