@@ -27,8 +27,11 @@ pub struct Host {
     pub uplink_ifindex: u32,
     /// The uplink's MAC: what ARP and ND for entry addresses are answered with.
     pub uplink_mac: [u8; 6],
+    /// 1: neighbour answers leave by a redirect to the uplink, 0: by XDP_TX. A veth does not flush what XDP_TX gives it
+    /// while its peer has no XDP program (`veth_xdp_flush`).
+    pub answer_by_redirect: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// The host's own internal IP: the only source it may reach members from (network byte order).
     pub internal_ip: [u8; 4],
     /// Rows of `PAIRS`.

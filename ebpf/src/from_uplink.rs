@@ -1,14 +1,17 @@
 //! XDP on the uplink: packets for an entry address go to the pair's members, questions for one are answered, and
 //! everything else is left to the host exactly as it came.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use hotpair_abi::count::Counter;
 use hotpair_abi::flow::{self, Direction};
 use hotpair_abi::frame::{self, FromUplink};
 use hotpair_abi::maps::ReturnKey;
+use hotpair_abi::neighbour::Arp;
 use hotpair_abi::packet::{self, Ip, Link, LinkError};
 use hotpair_abi::voice;
-use hotpair_abi::{Mac, RoleWord};
+use hotpair_abi::{Address, Mac, RoleWord};
 
 use crate::count::{Exit, NO_PAIR, row};
 use crate::packet::XdpFrame;
@@ -26,26 +29,90 @@ pub fn drop(row: u32, why: Counter) -> Exit {
     Exit::new(row, why, xdp_action::XDP_DROP as i32)
 }
 
+/// A frame, read. What of `what` is valid, the number says that [`read`] returns.
+struct Read {
+    link: Link,
+    what: What,
+}
+
+/// What a frame is, laid flat: the kernel's BTF knows no Rust enums with fields, and the verifier no unwritten halves of
+/// them.
+union What {
+    ip: Ip,
+    arp: Arp,
+    neighbour: Neighbour,
+    exit: Exit,
+}
+
+/// A neighbour solicitation or advertisement.
+#[derive(Clone, Copy)]
+pub struct Neighbour {
+    /// The address asked or spoken for.
+    pub target: Address,
+    /// The network layer.
+    pub ip: Ip,
+}
+
+const PACKET: u32 = 0;
+const ARP: u32 = 1;
+const SOLICITATION: u32 = 2;
+const ADVERTISEMENT: u32 = 3;
+const EXIT: u32 = 4;
+
 /// Decides about one frame.
 #[inline(always)]
 pub fn from_uplink(ctx: *mut xdp_md) -> Exit {
     let frame = XdpFrame(ctx);
+    let mut read = MaybeUninit::<Read>::uninit();
+    let kind = self::read(frame, read.as_mut_ptr());
+    // SAFETY: `read` has written what belongs to its answer, and only that is looked at.
+    unsafe {
+        let Read { link, what } = &*read.as_ptr();
+        match kind {
+            PACKET => steer(frame, link, &what.ip),
+            ARP => uplink_neighbour::arp(frame, link, &what.arp),
+            SOLICITATION => uplink_neighbour::solicitation(frame, link, &what.neighbour),
+            ADVERTISEMENT => uplink_neighbour::advertisement(link, what.neighbour.target),
+            _ => what.exit,
+        }
+    }
+}
+
+/// Says what a frame is. A function of its own: what reading needs of the stack is given back before anything is done.
+#[inline(never)]
+fn read(frame: XdpFrame, out: *mut Read) -> u32 {
+    // SAFETY: the caller's own variable; written field by field.
+    let (link_out, what) = unsafe { (&raw mut (*out).link, &raw mut (*out).what) };
+    let exit = |why| {
+        // SAFETY: as above.
+        unsafe { (*what).exit = pass(NO_PAIR, why) };
+        EXIT
+    };
     let link = match packet::link(&frame, None) {
         Ok(link) => link,
-        Err(LinkError::Short) => return pass(NO_PAIR, Counter::UplinkUnparsed),
-        Err(LinkError::TooManyTags) => return pass(NO_PAIR, Counter::UplinkTooManyTags),
+        Err(LinkError::Short) => return exit(Counter::UplinkUnparsed),
+        Err(LinkError::TooManyTags) => return exit(Counter::UplinkTooManyTags),
     };
+    // SAFETY: as above.
+    unsafe { link_out.write(link) };
     match frame::from_uplink(&frame, &link) {
-        Ok(FromUplink::Packet(ip)) => steer(frame, &link, &ip),
-        Ok(FromUplink::Arp(arp)) => uplink_neighbour::arp(frame, &link, &arp),
-        Ok(FromUplink::Neighbour { solicitation: true, target, ip }) => {
-            uplink_neighbour::solicitation(frame, &link, &ip, target)
+        Ok(FromUplink::Packet(ip)) => {
+            // SAFETY: as above.
+            unsafe { (*what).ip = ip };
+            PACKET
         }
-        Ok(FromUplink::Neighbour { solicitation: false, target, .. }) => {
-            uplink_neighbour::advertisement(&link, target)
+        Ok(FromUplink::Arp(arp)) => {
+            // SAFETY: as above.
+            unsafe { (*what).arp = arp };
+            ARP
         }
-        Ok(FromUplink::Other) => pass(NO_PAIR, Counter::UplinkPassed),
-        Err(why) => pass(NO_PAIR, why),
+        Ok(FromUplink::Neighbour { solicitation, target, ip }) => {
+            // SAFETY: as above.
+            unsafe { (*what).neighbour = Neighbour { target, ip } };
+            if solicitation { SOLICITATION } else { ADVERTISEMENT }
+        }
+        Ok(FromUplink::Other) => exit(Counter::UplinkPassed),
+        Err(why) => exit(why),
     }
 }
 

@@ -23,8 +23,14 @@ impl XdpFrame {
     #[inline(always)]
     fn at<T>(&self, at: usize) -> Option<*mut T> {
         // SAFETY: the context outlives the program. The kernel patches these loads into pointers; the comparison below
-        // is what the verifier wants to see before any access.
-        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        // is what the verifier wants to see before any access. Volatile, or LLVM loads them as integers in the caller
+        // of a function of its own and hands those on, which the verifier refuses.
+        let (data, end) = unsafe {
+            (
+                (&raw const (*self.0).data).read_volatile() as usize,
+                (&raw const (*self.0).data_end).read_volatile() as usize,
+            )
+        };
         let start = data + at;
         if start + size_of::<T>() > end {
             return None;

@@ -1,23 +1,27 @@
 //! ARP and ND on the uplink: an entry address is answered with the uplink's own MAC, in place, by whoever holds it.
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_tail};
 use hotpair_abi::count::Counter;
 use hotpair_abi::event::Kind;
-use hotpair_abi::maps::Pair;
+use hotpair_abi::maps::{Host, Pair};
 use hotpair_abi::neighbour::{self, ADVERTISEMENT_LEN, ALL_NODES_MAC, Arp, solicitation_is_valid};
-use hotpair_abi::packet::{Ip, Link};
+use hotpair_abi::packet::Link;
 use hotpair_abi::{Address, Mac};
 
 use crate::count::{Exit, NO_PAIR, row};
-use crate::from_uplink::{drop, pass};
+use crate::from_uplink::{Neighbour, drop, pass};
 use crate::packet::XdpFrame;
 use crate::{maps, role};
 
 /// Sends the frame back out of the uplink.
 #[inline(always)]
-fn answer(row: u32, why: Counter) -> Exit {
-    Exit::new(row, why, xdp_action::XDP_TX as i32)
+fn answer(host: &Host, row: u32, why: Counter) -> Exit {
+    if host.answer_by_redirect == 0 {
+        return Exit::new(row, why, xdp_action::XDP_TX as i32);
+    }
+    // SAFETY: takes an interface index.
+    Exit::new(row, why, unsafe { bpf_redirect(host.uplink_ifindex, 0) } as i32)
 }
 
 /// An ARP packet. A function of its own, like all that is rare: its stack is not the common packet's.
@@ -53,12 +57,14 @@ pub fn arp(frame: XdpFrame, link: &Link, arp: &Arp) -> Exit {
     if frame.put(link.l3, &reply).is_none() || frame.address(arp.sender_mac, mac).is_none() {
         return drop(row, Counter::UplinkRewriteFailed);
     }
-    answer(row, Counter::UplinkArpAnswered)
+    answer(host, row, Counter::UplinkArpAnswered)
 }
 
 /// A neighbour solicitation.
 #[inline(never)]
-pub fn solicitation(frame: XdpFrame, link: &Link, ip: &Ip, target: Address) -> Exit {
+pub fn solicitation(frame: XdpFrame, link: &Link, question: &Neighbour) -> Exit {
+    let Neighbour { target, ip } = question;
+    let target = *target;
     let Some(id) = maps::entry(target) else {
         return pass(NO_PAIR, Counter::UplinkPassed);
     };
@@ -83,7 +89,7 @@ pub fn solicitation(frame: XdpFrame, link: &Link, ip: &Ip, target: Address) -> E
     if frame.put(link.l3, &reply).is_none() || frame.address(to, mac).is_none() {
         return drop(row, Counter::UplinkRewriteFailed);
     }
-    answer(row, Counter::UplinkNdAnswered)
+    answer(host, row, Counter::UplinkNdAnswered)
 }
 
 /// A neighbour advertisement.

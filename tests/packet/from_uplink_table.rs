@@ -15,8 +15,9 @@ use crate::test_run;
 
 const DROP: i32 = 1;
 const PASS: i32 = 2;
-const TX: i32 = 3;
 const REDIRECT: i32 = 4;
+/// How a veth's answers leave; `adopt.rs` has an uplink that sends them back by XDP_TX.
+const ANSWER: i32 = REDIRECT;
 
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 const OTHER_V4: [u8; 4] = [192, 0, 2, 77];
@@ -151,8 +152,8 @@ fn steering() -> Vec<Case> {
 }
 
 fn neighbours() -> Vec<Case> {
-    let arp_answered = |name, frame| Case::new(name, frame, TX, (Some(WEB), Counter::UplinkArpAnswered));
-    let nd_answered = |name, frame| Case::new(name, frame, TX, (Some(WEB), Counter::UplinkNdAnswered));
+    let arp_answered = |name, frame| Case::new(name, frame, ANSWER, (Some(WEB), Counter::UplinkArpAnswered));
+    let nd_answered = |name, frame| Case::new(name, frame, ANSWER, (Some(WEB), Counter::UplinkNdAnswered));
     let invalid = |name, frame| Case::new(name, frame, DROP, (Some(WEB), Counter::UplinkNdInvalid)).dropped();
     let conflict = |name, frame| Case::new(name, frame, PASS, (Some(WEB), Counter::UplinkAddressConflict));
     let passed = |name, frame| Case::new(name, frame, PASS, (None, Counter::UplinkPassed));

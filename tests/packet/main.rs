@@ -8,7 +8,10 @@
 
 mod bench;
 mod frames;
+mod from_guest_table;
+mod from_host_table;
 mod from_uplink_table;
+mod path;
 mod ports;
 mod table;
 mod test_run;

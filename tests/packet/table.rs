@@ -1,6 +1,6 @@
 //! The table runner: each case is one frame in one state, with everything that must come of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hotpair_abi::PairId;
 use hotpair_abi::count::Counter;
@@ -30,7 +30,8 @@ pub(crate) struct Case {
     pub(crate) verdict: i32,
     /// The frame afterwards.
     pub(crate) output: Output,
-    /// The counters that rise by one, and no other does: the pair (`None`: no pair's) and which.
+    /// The counters that rise by one for each time they are named, and no other does: the pair (`None`: no pair's) and
+    /// which.
     pub(crate) counters: Vec<(Option<PairId>, Counter)>,
 }
 
@@ -92,12 +93,11 @@ pub(crate) fn run(bench: &Bench, cases: &[Case], program: impl Fn(&Case) -> Ran)
             wrong
                 .push(format!("{}: the frame is\n  {:02x?}, not\n  {:02x?}", case.name, ran.frame, expected));
         }
-        let mut expected: Vec<_> = case
-            .counters
-            .iter()
-            .map(|(id, counter)| (id.map_or(0, |id| id.0 as usize + 1), *counter, 1))
-            .collect();
-        expected.sort_unstable();
+        let mut expected: BTreeMap<_, u64> = BTreeMap::new();
+        for (id, counter) in &case.counters {
+            *expected.entry((id.map_or(0, |id| id.0 as usize + 1), *counter)).or_default() += 1;
+        }
+        let expected: Vec<_> = expected.into_iter().map(|((row, counter), by)| (row, counter, by)).collect();
         rose.sort_unstable();
         if rose != expected {
             wrong.push(format!("{}: the counters that rose are {rose:?}, not {expected:?}", case.name));

@@ -63,6 +63,7 @@ fn adopted(pins: &Pins) -> Result<Option<Host>, DataplaneError> {
 pub(super) fn load(
     pins: &Pins,
     uplink: &Uplink,
+    is_veth: bool,
     internal_ip: Ipv4Addr,
     max_pairs: u32,
 ) -> Result<Plane, DataplaneError> {
@@ -96,7 +97,8 @@ pub(super) fn load(
         abi_version: ABI_VERSION,
         uplink_ifindex: uplink.index,
         uplink_mac: uplink.mac,
-        pad: [0; 2],
+        answer_by_redirect: u8::from(is_veth),
+        pad: 0,
         internal_ip: internal_ip.octets(),
         max_pairs: pairs,
     };

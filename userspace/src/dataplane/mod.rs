@@ -114,9 +114,9 @@ impl Dataplane {
         if !rustix::process::geteuid().is_root() && !may_load() {
             return Err(DataplaneError::NotPermitted);
         }
-        uplink::check(uplink)?;
+        let is_veth = uplink::check(uplink)?;
         let pins = pins::Pins::open(bpf_dir)?;
-        let plane = load::load(&pins, uplink, host_internal_ip, max_pairs)?;
+        let plane = load::load(&pins, uplink, is_veth, host_internal_ip, max_pairs)?;
         let opened = plane.opened;
         let this = Dataplane::over(pins, plane)?;
         this.refresh_taps()?;

@@ -14,14 +14,15 @@ use crate::config::XdpMode;
 struct Link {
     arphrd: u16,
     mtu: u32,
+    is_veth: bool,
     /// Attached XDP program: in which mode (see `XDP_ATTACHED_*`) and which.
     xdp: Option<(u8, u32)>,
 }
 
 const XDP_ATTACHED_SKB: u8 = 2;
 
-/// Refuses an uplink that frames cannot be duplicated from.
-pub(super) fn check(uplink: &Uplink) -> Result<(), DataplaneError> {
+/// Refuses an uplink that frames cannot be duplicated from. Says whether it is a veth.
+pub(super) fn check(uplink: &Uplink) -> Result<bool, DataplaneError> {
     let link = query(uplink)?;
     if link.arphrd != libc::ARPHRD_ETHER {
         return Err(DataplaneError::NotEthernet(uplink.name.clone()));
@@ -30,7 +31,7 @@ pub(super) fn check(uplink: &Uplink) -> Result<(), DataplaneError> {
     if mtu > MAX_UPLINK_MTU {
         return Err(DataplaneError::MtuTooLarge { name: uplink.name.clone(), mtu });
     }
-    Ok(())
+    Ok(link.is_veth)
 }
 
 /// Puts the program on the uplink, or in place of its older version there.
@@ -127,6 +128,8 @@ fn program_name(id: u32) -> String {
 
 // From <linux/if_link.h>.
 const IFLA_MTU: u16 = 4;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -172,10 +175,14 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
     if i32::from(kind) == libc::NLMSG_ERROR {
         return Err(io::Error::from_raw_os_error(-(word(answer, 16).ok_or_else(short)? as i32)));
     }
-    let mut link = Link { arphrd: half(answer, 18).ok_or_else(short)?, mtu: 0, xdp: None };
+    let mut link = Link { arphrd: half(answer, 18).ok_or_else(short)?, mtu: 0, is_veth: false, xdp: None };
     for (kind, value) in attributes(answer.get(HEADERS..).ok_or_else(short)?) {
         match kind {
             IFLA_MTU => link.mtu = word(value, 0).ok_or_else(short)?,
+            IFLA_LINKINFO => {
+                link.is_veth =
+                    attributes(value).any(|(kind, value)| kind == IFLA_INFO_KIND && value == b"veth\0");
+            }
             IFLA_XDP => {
                 let mut mode = 0;
                 let mut id = 0;
