@@ -116,13 +116,15 @@ fn read(frame: XdpFrame, out: *mut Read) -> u32 {
     }
 }
 
-/// During a handover: what begins now belongs to the slot that takes over.
+/// During a handover: what begins now belongs to the slot that takes over. Returns whether this packet's conversation
+/// does.
 #[inline(never)]
-fn record(frame: XdpFrame, ip: &Ip, word: RoleWord) {
+fn taken_over(frame: XdpFrame, ip: &Ip, word: RoleWord) -> bool {
     let seen = flow::seen(&frame, ip, Direction::ToGuest);
     if seen.begins {
         maps::record(&seen.flow, word.epoch().0);
     }
+    seen.begins || maps::recorded(&seen.flow, word.epoch().0)
 }
 
 #[inline(always)]
@@ -145,9 +147,7 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
         let key = ReturnKey { remote: ip.src, outer: link.tags.outer, inner: link.tags.inner };
         maps::remember(&key, link.src.bytes());
     }
-    if word.handover() {
-        record(frame, ip, word);
-    }
+    let taken_over = word.handover() && taken_over(frame, ip, word);
     if word.mirror() {
         // A broadcast into nothing would look like a delivery.
         if role::tap(pair, 0) | role::tap(pair, 1) == 0 {
@@ -158,7 +158,8 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
             None => drop(row, Counter::UplinkNoMember),
         };
     }
-    let slot = voice::active(word, role::tripped(pair)) as u32;
+    // Not mirrored: whoever is to answer must be the one that is asked.
+    let slot = voice::active(word, role::tripped(pair)) as u32 ^ taken_over as u32;
     match maps::steer(id, slot) {
         Some(action) => Exit::new(row, Counter::UplinkSteered, action as i32),
         None => drop(row, Counter::UplinkNoMember),

@@ -60,27 +60,27 @@ fn recorded(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
     maps::recorded(&flow::seen(&frame, ip, Direction::FromGuest).flow, word.epoch().0)
 }
 
-/// During a handover: what begins now belongs to the slot that takes over.
+/// During a handover: what begins now belongs to the slot that takes over. Returns whether this packet's conversation
+/// does.
 #[inline(never)]
-fn record(frame: TcFrame, ip: &Ip, word: RoleWord) {
+fn taken_over(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
     let seen = flow::seen(&frame, ip, Direction::ToGuest);
     if seen.begins {
         maps::record(&seen.flow, word.epoch().0);
     }
+    seen.begins || maps::recorded(&seen.flow, word.epoch().0)
 }
 
 /// For another pair (or this one) that this host holds: what `from_uplink` would do, without the wire.
 #[inline(never)]
 fn hairpin(frame: TcFrame, ip: &Ip, id: u32, pair: *mut Pair, member: &Member) -> Exit {
     let word = role::word(pair);
-    if word.handover() {
-        record(frame, ip, word);
-    }
+    let taken_over = word.handover() && taken_over(frame, ip, word);
     if address(frame, role::mac(pair)).is_none() {
         return member.drop(Counter::GuestRewriteFailed);
     }
     frame.set_mark();
-    let active = voice::active(word, role::tripped(pair)) as u32;
+    let active = voice::active(word, role::tripped(pair)) as u32 ^ taken_over as u32;
     let mut delivered = give(frame, role::tap(pair, active));
     if word.mirror() {
         delivered |= give(frame, role::tap(pair, active ^ 1));
