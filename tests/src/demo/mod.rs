@@ -123,6 +123,11 @@ fn play(demo: &Demo, stage: &Stage, voice: Voice) -> Result<DemoReport> {
         let udp = stage.load(load::Plan::udp(stage.echo()).rate(500))?;
         let outcome = round::play(stage, demo.fault, &http, &udp, voice, number);
         let loads = vec![udp.stop(), http.stop()];
+        for load in &loads {
+            let file = demo.out.join(format!("requests-{}.json", load.kind));
+            std::fs::write(&file, load.to_json().to_string())
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
         let round = outcome.map(|outcome| outcome.finish(&loads));
         match round {
             Ok(round) => {

@@ -34,7 +34,8 @@ pub struct Round {
     pub gap_ms: f64,
     /// Of the whole round.
     pub requests: Requests,
-    /// Requests without an answer that were sent outside the gap (50 ms of grace on either side).
+    /// Requests without an answer that were neither in flight when the primary died nor sent within the gap (50 ms of
+    /// grace on either side).
     pub failed_outside_gap: usize,
     /// Epoch before the failover.
     pub epoch_before: u64,

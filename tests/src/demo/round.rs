@@ -16,6 +16,9 @@ pub(super) struct Outcome {
     round: Round,
 }
 
+/// Clocks and schedulers are not exact.
+const GRACE_MS: f64 = 50.0;
+
 fn unix_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }
@@ -122,9 +125,17 @@ impl Outcome {
             if report.kind == "udp" {
                 round.gap_ms = report.gap.as_secs_f64() * 1e3;
             }
-            let grace = 50.0;
-            let from = round.fault_at_ms - grace;
-            let to = round.fault_at_ms + loads[0].gap.as_secs_f64() * 1e3 + grace;
+            // What was in flight when the primary died is lost with it: anything that a request takes at most.
+            let fault_at = round.fault_at_ms - began;
+            let before = |at: Duration| at.as_secs_f64() * 1e3 < fault_at;
+            let answers =
+                report.requests.iter().filter_map(|request| Some((request.sent_at, request.answered_at?)));
+            let longest = answers
+                .filter(|(_, answered_at)| before(*answered_at))
+                .map(|(sent_at, answered_at)| (answered_at - sent_at).as_secs_f64() * 1e3)
+                .fold(0.0, f64::max);
+            let from = round.fault_at_ms - longest.max(GRACE_MS);
+            let to = round.fault_at_ms + loads[0].gap.as_secs_f64() * 1e3 + GRACE_MS;
             round.failed_outside_gap += report
                 .lost()
                 .filter(|request| {

@@ -266,6 +266,8 @@ impl Stage {
     /// From now on dropping leaves everything as it is.
     pub(super) fn keep(&mut self) {
         self.kept = true;
+        // Its namespace goes when it is dropped.
+        std::mem::forget(self.client.take());
     }
 
     pub(super) fn hints(&self) -> Vec<String> {
