@@ -25,7 +25,7 @@ fn play(fault: Fault, rounds: u32) -> Vec<Round> {
         rounds,
         keep: false,
         interval: Duration::from_millis(5),
-        timeout: Duration::from_millis(100),
+        timeout: demo::patience(),
     };
     // Its own verdict: no request failed outside the gap, fenced, released, protected again, nothing left behind.
     demo::run(&demo).unwrap().rounds

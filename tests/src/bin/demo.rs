@@ -35,9 +35,9 @@ struct Options {
     /// Between two heartbeats.
     #[arg(long, default_value = "5ms", value_parser = humantime::parse_duration)]
     interval: Duration,
-    /// A member silent for this long has failed.
-    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
-    timeout: Duration,
+    /// A member silent for this long has failed [default: 50ms with KVM, 250ms without]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
 }
 
 fn main() -> ExitCode {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         rounds: options.rounds,
         keep: options.keep,
         interval: options.interval,
-        timeout: options.timeout,
+        timeout: options.timeout.unwrap_or_else(demo::patience),
     };
     if let Err(error) = hotpair_tests::demo::on_interrupt() {
         eprintln!("error: {error:#}");

@@ -49,6 +49,13 @@ pub struct Demo {
     pub timeout: Duration,
 }
 
+/// How long a member may be silent. One that is emulated shares the host's CPUs with the boot of its neighbour, which
+/// keeps them busy for seconds.
+#[must_use]
+pub fn patience() -> Duration {
+    Duration::from_millis(if hotpair::hypervisor::kvm::works().is_ok() { 50 } else { 250 })
+}
+
 /// Tells what goes on, with the time since the beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Voice {
