@@ -1,8 +1,15 @@
 //! Namespaces as hosts, machines and clients, around the real controller.
 
 mod cleanup;
+mod controller;
+mod failover;
 mod machine;
+mod mirror;
 mod network;
+mod one_voice;
+mod replacement;
+mod scenario;
+mod switchover;
 
 /// These tests need root. Without it they fail where they must run, and are skipped, loudly, elsewhere.
 pub(crate) fn may_run(test: &str) -> bool {

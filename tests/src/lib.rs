@@ -6,6 +6,7 @@
 
 pub mod demo;
 pub mod ethtool;
+pub mod frames;
 pub mod lab;
 pub mod load;
 pub mod netns;

@@ -105,6 +105,11 @@ fn exec(place: &str, command: &[String]) -> Result<()> {
     if let Some(own) = std::env::current_exe()?.parent() {
         path = format!("{}:{}", own.display(), path.to_string_lossy()).into();
     }
+    // The lab's controller, not the machine's.
+    let config = match program.as_str() {
+        "hotpair" => vec!["--config".to_string(), dir.join("hotpair.toml").display().to_string()],
+        _ => Vec::new(),
+    };
     let netns = match place {
         "client" | "host" => Netns::path_of(&format!("hplab-{id}-{place}")),
         "0" | "1" => format!("/proc/{}/ns/net", Lab::machine_in(&dir, place.parse()?)?.pid()).into(),
@@ -115,8 +120,8 @@ fn exec(place: &str, command: &[String]) -> Result<()> {
         .arg("--")
         .arg(program)
         .args(arguments)
+        .args(config)
         .env("PATH", path)
-        .env("HOTPAIR_SOCKET", dir.join("run/api.sock"))
         .exec();
     Err(error).context("cannot run nsenter")
 }

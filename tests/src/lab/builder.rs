@@ -94,6 +94,13 @@ impl Builder {
         self
     }
 
+    /// A started member must serve within this time (`heartbeat.start`).
+    #[must_use]
+    pub fn start_within(mut self, start: Duration) -> Self {
+        self.plan.start = start;
+        self
+    }
+
     /// Namespaces, wire and files, but no controller.
     ///
     /// # Errors

@@ -1,16 +1,17 @@
 //! The lab's controller, and what people ask it.
 
 use std::fs::OpenOptions;
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use hotpair::api::types::{PairStatus, Protection, Record, Status};
+use hotpair::api::types::{PairStatus, Protection, Record, Show, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Lab;
 use super::builder::binary;
 use super::reaper::{self, MARK};
+use super::{Lab, api};
 use crate::wait::wait_for;
 
 /// `hotpair run`. Killed when dropped.
@@ -122,19 +123,14 @@ impl Lab {
     /// # Errors
     /// When it cannot be run at all.
     pub fn hotpair(&self, arguments: &[&str]) -> Result<Spoken> {
-        let mut command = self.hotpair_command();
-        let output = command.args(arguments).output().context("cannot run hotpair")?;
+        let mut command = self.topology.host.command(binary("hotpair"));
+        let output = command.args(arguments).arg("--config").arg(self.config_file()).output();
+        let output = output.context("cannot run hotpair")?;
         Ok(Spoken {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
-    }
-
-    fn hotpair_command(&self) -> Command {
-        let mut command = self.topology.host.command(binary("hotpair"));
-        command.env("HOTPAIR_SOCKET", self.dir.join("run/api.sock")).stdin(Stdio::null());
-        command
     }
 
     /// Runs the `hotpair` command and expects exit code 0.
@@ -149,14 +145,24 @@ impl Lab {
         Ok(spoken.stdout)
     }
 
-    /// `hotpair status -o json`.
+    /// `GET /v1/status`.
     ///
     /// # Errors
     /// When the controller does not answer, or not in the documented form.
     pub fn status(&self) -> Result<Status> {
-        let spoken = self.hotpair(&["status", "-o", "json"])?;
-        serde_json::from_str(&spoken.stdout)
-            .with_context(|| format!("`hotpair status`, exit code {}: {}", spoken.code, spoken.stderr.trim()))
+        api::get(&self.socket(), "/v1/status")
+    }
+
+    /// `GET /v1/pairs/NAME` for the lab's pair.
+    ///
+    /// # Errors
+    /// As [`Lab::status`].
+    pub fn show(&self) -> Result<Show> {
+        api::get(&self.socket(), &format!("/v1/pairs/{}", self.plan.name))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("run/api.sock")
     }
 
     /// The lab's pair, as the status shows it.
@@ -171,12 +177,15 @@ impl Lab {
             .context("the status does not show the pair")
     }
 
-    /// `hotpair history -o json`, oldest first.
+    /// What happened to the pair, oldest first.
     ///
     /// # Errors
     /// As [`Lab::status`].
     pub fn history(&self) -> Result<Vec<Record>> {
-        serde_json::from_str(&self.must(&["history", "-o", "json"])?).context("`hotpair history`")
+        let path = format!("/v1/history?pair={}&limit=1000", self.plan.name);
+        let mut history: Vec<Record> = api::get(&self.socket(), &path)?;
+        history.reverse();
+        Ok(history)
     }
 
     /// Waits until the pair is protected, and shows it.

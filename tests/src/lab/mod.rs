@@ -13,6 +13,7 @@
 //! in namespaces `hplab-<id>-client` and `-host`, and is gone when the [`Lab`] is dropped. What a killed process leaves
 //! behind, the next lab removes.
 
+mod api;
 mod builder;
 mod client;
 mod controller;
@@ -148,6 +149,32 @@ impl Lab {
     /// When the file cannot be written.
     pub fn restore_image(&self) -> Result<()> {
         fs::write(self.dir.join("image"), "golden\n").context("cannot write the image")
+    }
+
+    /// From now on no machine can be stopped, or can be again.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written or removed.
+    pub fn refuse_stop(&self, refuse: bool) -> Result<()> {
+        let file = self.dir.join(crate::vm::REFUSE_STOP);
+        if refuse {
+            fs::write(file, "").map_err(Into::into)
+        } else {
+            fs::remove_file(file).map_err(Into::into)
+        }
+    }
+
+    /// From now on new machines have no agent, or have one again.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written or removed.
+    pub fn sabotage_agents(&self, sabotage: bool) -> Result<()> {
+        let file = self.dir.join(crate::vm::NO_AGENT);
+        if sabotage {
+            fs::write(file, "").map_err(Into::into)
+        } else {
+            fs::remove_file(file).map_err(Into::into)
+        }
     }
 
     /// The volumes that exist, by name: `PAIR-SLOT-GENERATION.volume`.

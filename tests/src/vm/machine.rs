@@ -26,6 +26,9 @@ use crate::load::By;
 /// Frames that a capture keeps at most; one that would keep more is refused at its end.
 const MOST_FRAMES: usize = 200_000;
 
+/// While this file is in the lab's directory, new machines start without their agent: guests that never come up.
+pub const NO_AGENT: &str = "no-agent";
+
 /// What a machine is like, beside what hotpair says.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -79,7 +82,7 @@ pub(super) fn run(options: &Options, member: &Member, ready: impl FnOnce() -> Re
         end_with(owner)?;
     }
     let mut agent = Agent::new(options.agent.clone(), agent_arguments(options, member));
-    if options.interval != "0" {
+    if options.interval != "0" && !options.lab.join(NO_AGENT).exists() {
         agent.order(AgentOrder::Start)?;
     }
     ready()?;

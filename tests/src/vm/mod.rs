@@ -14,5 +14,5 @@ mod services;
 mod tap;
 mod verbs;
 
-pub use machine::Options as MachineOptions;
-pub use verbs::{Member, Verb, run};
+pub use machine::{NO_AGENT, Options as MachineOptions};
+pub use verbs::{Member, REFUSE_STOP, Verb, run};

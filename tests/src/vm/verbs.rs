@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::machine::{self, Options};
 use super::place::Place;
 
+/// While this file is in the lab's directory, no machine can be stopped: a hypervisor that cannot be reached.
+pub const REFUSE_STOP: &str = "refuse-stop";
+
 /// What to do.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Verb {
@@ -77,6 +80,9 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
     let member = Member::from_env()?;
     match verb {
         Verb::Start(options) => start(options, &member)?,
+        Verb::Stop(options) if options.lab.join(REFUSE_STOP).exists() => {
+            bail!("it cannot be reached, by order")
+        }
         Verb::Stop(options) => stop(&Place::new(&options.lab, &member.pair, member.slot))?,
         Verb::Release(options) => {
             let volume = Place::new(&options.lab, &member.pair, member.slot).volume(member.generation);

@@ -1,0 +1,129 @@
+//! What the scenarios have in common.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hotpair::api::types::{PairStatus, Record, RecordKind};
+use hotpair_tests::lab::{Builder, Lab, Machine};
+use hotpair_tests::load::{Load, Plan, Report};
+use hotpair_tests::wait::wait_until;
+
+/// A lab with a protected pair; `None` where labs cannot be.
+pub(crate) fn protected(test: &str, builder: Builder) -> Result<Option<Lab>> {
+    if !crate::may_run(test) {
+        return Ok(None);
+    }
+    let lab = builder.start()?;
+    lab.wait_protected()?;
+    Ok(Some(lab))
+}
+
+/// A thousand numbered datagrams a second to the entry address, already being answered.
+pub(crate) fn load(lab: &Lab) -> Result<Load> {
+    let load = lab.client().load(Plan::udp(lab.client().echo()?))?;
+    wait_until("answers from the entry address", Duration::from_secs(10), || load.so_far().answered() > 50)?;
+    Ok(load)
+}
+
+/// What came of a failover.
+pub(crate) struct Outcome {
+    pub(crate) before: PairStatus,
+    pub(crate) after: PairStatus,
+    pub(crate) old: Machine,
+    pub(crate) survivor: Machine,
+    pub(crate) failover: Record,
+    pub(crate) report: Report,
+}
+
+/// Breaks the primary under load, waits until the pair is protected again, and checks everything that must be so
+/// whatever the fault was.
+pub(crate) fn fail_over(lab: &Lab, fault: impl FnOnce(&Machine) -> Result<()>) -> Result<Outcome> {
+    let before = lab.wait_protected()?;
+    let (old, survivor) = (lab.primary()?, lab.standby()?);
+    let load = load(lab)?;
+    std::thread::sleep(Duration::from_millis(100));
+    fault(&old)?;
+    lab.wait_pair("the survivor to serve", |pair| {
+        pair.epoch > before.epoch && pair.primary == Some(survivor.slot())
+    })?;
+    let after = lab.wait_protected()?;
+    std::thread::sleep(Duration::from_millis(100));
+    let report = load.stop();
+    let failover = lab
+        .history()?
+        .into_iter()
+        .find(|record| record.kind == RecordKind::Failover && record.epoch_after > before.epoch)
+        .context("the history does not tell of the failover")?;
+    eprintln!(
+        "{} (found by {}, {} µs after its last sign, flip {:.1} µs); {}",
+        failover.text,
+        failover.detected_by.as_deref().unwrap_or("nobody"),
+        failover.detect_us.unwrap_or_default(),
+        failover.flip_us.unwrap_or_default(),
+        report.line()
+    );
+    let outcome = Outcome { before, after, old, survivor, failover, report };
+    outcome.check(lab)?;
+    Ok(outcome)
+}
+
+impl Outcome {
+    fn check(&self, lab: &Lab) -> Result<()> {
+        let Outcome { before, after, old, survivor, failover, report } = self;
+        ensure!(after.primary == Some(survivor.slot()), "the survivor serves: {after:?}");
+        ensure!(
+            after.epoch == before.epoch + 1,
+            "one change of role, one epoch: {} -> {}",
+            before.epoch,
+            after.epoch
+        );
+        ensure!((failover.epoch_before, failover.epoch_after) == (before.epoch, after.epoch), "{failover:?}");
+        ensure!(failover.slot == Some(survivor.slot()), "{failover:?}");
+
+        // What the client saw.
+        ensure!(report.answerers() == [old.by(), survivor.by()], "answers by {:?}", report.answerers());
+        ensure!(report.gap < Duration::from_millis(500), "{}", report.line());
+        let margin = Duration::from_millis(30);
+        for lost in report.lost() {
+            let in_the_gap =
+                lost.sent_at + margin > report.gap_at && lost.sent_at < report.gap_at + report.gap + margin;
+            ensure!(in_the_gap, "{lost:?} was not in flight when the primary fell: {}", report.line());
+        }
+
+        // Fenced, released, replaced.
+        ensure!(!old.is_alive(), "the old primary's machine is gone");
+        let new = lab.machine(old.slot())?;
+        ensure!(new.generation() > old.generation(), "a new member is in its place");
+        let volume = |machine: &Machine| format!("web-{}-{}.volume", machine.slot(), machine.generation());
+        let volumes = lab.volumes()?;
+        ensure!(volumes.contains(&volume(survivor)) && volumes.contains(&volume(&new)), "{volumes:?}");
+        let kinds: Vec<_> =
+            lab.history()?.iter().filter(|r| r.at_ms >= failover.at_ms).map(|r| r.kind).collect();
+        let mut expected = [
+            RecordKind::Failover,
+            RecordKind::MemberLost,
+            RecordKind::Fenced,
+            RecordKind::Released,
+            RecordKind::Replacing,
+            RecordKind::Protected,
+        ]
+        .iter()
+        .peekable();
+        for kind in &kinds {
+            expected.next_if_eq(&kind);
+        }
+        ensure!(expected.peek().is_none(), "the history tells it in another order: {kinds:?}");
+        Ok(())
+    }
+}
+
+/// Numbers of this load's datagrams among frames, in the order they came.
+pub(crate) fn numbers(frames: &[Vec<u8>]) -> Vec<u64> {
+    frames
+        .iter()
+        .filter_map(|frame| {
+            let at = frame.windows(4).position(|window| window == b"HPLD")?;
+            Some(u64::from_be_bytes(frame.get(at + 8..at + 16)?.try_into().ok()?))
+        })
+        .collect()
+}

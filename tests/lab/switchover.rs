@@ -1,0 +1,97 @@
+//! Planned changes: nothing is lost, nothing is answered twice.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hotpair_tests::lab::{Lab, PAIR};
+use hotpair_tests::load::Plan;
+
+use crate::scenario::{load, protected};
+
+#[test]
+fn there_and_back_without_a_lost_or_doubled_answer() -> Result<()> {
+    let name = "there_and_back_without_a_lost_or_doubled_answer";
+    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let (first, second) = (lab.primary()?, lab.standby()?);
+    let epoch = lab.pair()?.epoch;
+    let load = load(&lab)?;
+    let web = lab.client().load(Plan::http(lab.client().web()?, "/?{}").rate(50))?;
+    for round in 1..=4 {
+        std::thread::sleep(Duration::from_millis(300));
+        lab.must(&["switchover", PAIR])?;
+        let pair = lab.pair()?;
+        let expected = if round % 2 == 1 { &second } else { &first };
+        ensure!(pair.primary == Some(expected.slot()), "round {round}: {pair:?}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let report = load.stop();
+    let web = web.stop();
+    eprintln!("{}; {}", report.line(), web.line());
+    ensure!(report.answerers() == [first.by(), second.by()], "{:?}", report.answerers());
+    ensure!(report.lost().count() == 0, "{}: first {:?}", report.line(), report.lost().next());
+    ensure!(report.doubled().count() == 0, "{}: first {:?}", report.line(), report.doubled().next());
+    ensure!(first.is_alive() && second.is_alive(), "nobody is replaced");
+    ensure!(lab.pair()?.epoch > epoch);
+    // Connections of that very moment belong to the old primary; all others are answered.
+    ensure!(web.lost().count() <= 8, "{}: {:?}", web.line(), web.lost().collect::<Vec<_>>());
+    lab.wait_protected()?;
+    Ok(())
+}
+
+#[test]
+fn a_primary_that_shuts_down_hands_over_before_it_goes() -> Result<()> {
+    let name = "a_primary_that_shuts_down_hands_over_before_it_goes";
+    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let (first, second) = (lab.primary()?, lab.standby()?);
+    let load = load(&lab)?;
+    first.shut_down()?;
+    lab.wait_pair("the standby to serve", |pair| pair.primary == Some(second.slot()))?;
+    std::thread::sleep(Duration::from_millis(200));
+    let report = load.stop();
+    ensure!(report.lost().count() == 0, "{}", report.line());
+    ensure!(report.doubled().count() == 0, "{}", report.line());
+    let kinds: Vec<_> = lab.history()?.iter().map(|record| record.kind).collect();
+    ensure!(
+        !kinds.contains(&hotpair::api::types::RecordKind::Failover),
+        "no detection was needed: {kinds:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_switchover_without_a_ready_standby_is_refused_with_the_reason() -> Result<()> {
+    let name = "a_switchover_without_a_ready_standby_is_refused_with_the_reason";
+    let Some(lab) = protected(name, Lab::builder().no_replacement())? else { return Ok(()) };
+    let (primary, epoch) = (lab.primary()?, lab.pair()?.epoch);
+    lab.standby()?.kill()?;
+    lab.wait_pair("the loss of the standby", |pair| pair.why.is_some())?;
+    for verb in ["switchover", "failover"] {
+        let spoken = lab.hotpair(&[verb, PAIR])?;
+        ensure!(spoken.code == 2, "{spoken:?}");
+        ensure!(spoken.stderr.contains("not ready"), "{spoken:?}");
+    }
+    let pair = lab.pair()?;
+    ensure!((pair.primary, pair.epoch) == (Some(primary.slot()), epoch), "nothing has changed: {pair:?}");
+    // `replace` is what helps.
+    lab.must(&["replace", PAIR])?;
+    lab.wait_protected()?;
+    lab.must(&["switchover", PAIR])?;
+    Ok(())
+}
+
+#[test]
+fn nothing_is_failed_over_while_paused_and_all_is_after_resume() -> Result<()> {
+    let name = "nothing_is_failed_over_while_paused_and_all_is_after_resume";
+    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let (primary, epoch) = (lab.primary()?, lab.pair()?.epoch);
+    lab.must(&["pause", PAIR])?;
+    primary.kill_agent()?;
+    // Ten times the timeout.
+    std::thread::sleep(Duration::from_millis(500));
+    let pair = lab.pair()?;
+    ensure!(pair.paused && pair.epoch == epoch && pair.primary == Some(primary.slot()), "{pair:?}");
+    lab.must(&["resume", PAIR])?;
+    lab.wait_pair("the failover", |pair| pair.epoch > epoch && pair.primary != Some(primary.slot()))?;
+    lab.wait_protected()?;
+    Ok(())
+}
