@@ -19,8 +19,7 @@ fn cleanup_is_refused_under_a_controller_and_leaves_nothing_after_it() -> Result
     let mut lab = Lab::builder().start()?;
     lab.wait_protected()?;
     let before = links_and_pins(&lab)?;
-    let config = lab.dir().join("hotpair.toml").display().to_string();
-    let cleanup = ["--config", &config, "cleanup", "--members"];
+    let cleanup = ["cleanup", "--members"];
     let refused = lab.hotpair(&cleanup)?;
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("a controller runs on "), "{refused:?}");

@@ -192,6 +192,29 @@ fn a_tap_in_use_is_put_right_without_a_lost_datagram() -> Result<()> {
 }
 
 #[test]
+fn many_taps_are_made_and_mended_at_the_same_time() -> Result<()> {
+    if !crate::may_run("many_taps_are_made_and_mended_at_the_same_time") {
+        return Ok(());
+    }
+    let lab = Lab::builder().without_controller()?;
+    inside(lab.host().netns(), async {
+        let network = Network::open().await?;
+        for _ in 0..3 {
+            let mut tasks = tokio::task::JoinSet::new();
+            for i in 0..20u8 {
+                let (name, member_ip) = (format!("hpmanys{i}"), Ipv4Addr::new(10, 78, 1, i));
+                let (network, spec) = (network.clone(), TapSpec { name, member_ip, ..spec() });
+                tasks.spawn(async move { network.ensure_tap(&spec).await });
+            }
+            while let Some(made) = tasks.join_next().await {
+                made??;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn what_is_not_ours_is_refused_by_name_and_left_alone() -> Result<()> {
     if !crate::may_run("what_is_not_ours_is_refused_by_name_and_left_alone") {
         return Ok(());

@@ -136,7 +136,8 @@ fn of_the_standby_nothing_is_heard_and_of_the_primary_only_answers() -> Result<(
     let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
     let (primary, standby) = (lab.primary()?, lab.standby()?);
     let all = |marker| -> Result<Vec<_>> { Ok([answers(marker)?, noise(marker)?].concat()) };
-    ensure!(heard(&lab, &primary, b"ANSWER01", &answers(b"ANSWER01")?)? == 6, "the capture sees what leaves");
+    let of_primary = heard(&lab, &primary, b"ANSWER01", &answers(b"ANSWER01")?)?;
+    ensure!(of_primary == 6, "the capture sees what leaves, {of_primary} of 6");
     ensure!(heard(&lab, &primary, b"PRIMNOIS", &noise(b"PRIMNOIS")?)? == 0, "the primary's noise");
     ensure!(heard(&lab, &standby, b"STANDBY1", &all(b"STANDBY1")?)? == 0, "the standby");
 

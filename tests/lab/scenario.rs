@@ -32,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) old: Machine,
     pub(crate) survivor: Machine,
     pub(crate) failover: Record,
+    /// When the fault came, on the report's clock.
+    pub(crate) fault_at: Duration,
     pub(crate) report: Report,
 }
 
@@ -42,6 +44,7 @@ pub(crate) fn fail_over(lab: &Lab, fault: impl FnOnce(&Machine) -> Result<()>) -
     let (old, survivor) = (lab.primary()?, lab.standby()?);
     let load = load(lab)?;
     std::thread::sleep(Duration::from_millis(100));
+    let fault_at = load.elapsed();
     fault(&old)?;
     lab.wait_pair("the survivor to serve", |pair| {
         pair.epoch > before.epoch && pair.primary == Some(survivor.slot())
@@ -62,14 +65,14 @@ pub(crate) fn fail_over(lab: &Lab, fault: impl FnOnce(&Machine) -> Result<()>) -
         failover.flip_us.unwrap_or_default(),
         report.line()
     );
-    let outcome = Outcome { before, after, old, survivor, failover, report };
+    let outcome = Outcome { before, after, old, survivor, failover, fault_at, report };
     outcome.check(lab)?;
     Ok(outcome)
 }
 
 impl Outcome {
     fn check(&self, lab: &Lab) -> Result<()> {
-        let Outcome { before, after, old, survivor, failover, report } = self;
+        let Outcome { before, after, old, survivor, failover, fault_at, report } = self;
         ensure!(after.primary == Some(survivor.slot()), "the survivor serves: {after:?}");
         ensure!(
             after.epoch == before.epoch + 1,
@@ -83,11 +86,16 @@ impl Outcome {
         // What the client saw.
         ensure!(report.answerers() == [old.by(), survivor.by()], "answers by {:?}", report.answerers());
         ensure!(report.gap < Duration::from_millis(500), "{}", report.line());
-        let margin = Duration::from_millis(30);
+        // Lost is only what was in flight between the fault and the flip.
+        let by_survivor = report.requests.iter().filter(|r| r.by == Some(survivor.by()));
+        let served_again = by_survivor.map(|r| r.sent_at).min().unwrap_or(report.duration);
+        let margin = Duration::from_millis(20);
         for lost in report.lost() {
-            let in_the_gap =
-                lost.sent_at + margin > report.gap_at && lost.sent_at < report.gap_at + report.gap + margin;
-            ensure!(in_the_gap, "{lost:?} was not in flight when the primary fell: {}", report.line());
+            ensure!(
+                lost.sent_at + margin > *fault_at && lost.sent_at < served_again + margin,
+                "{lost:?} was lost; the primary fell at {fault_at:?}, and {served_again:?} was served again: {}",
+                report.line()
+            );
         }
 
         // Fenced, released, replaced.

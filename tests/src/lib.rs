@@ -10,6 +10,8 @@ pub mod frames;
 pub mod lab;
 pub mod load;
 pub mod netns;
+pub mod ping;
 pub mod vm;
 pub mod wait;
 pub mod wire;
+pub mod xdp_pass;

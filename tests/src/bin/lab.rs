@@ -49,7 +49,7 @@ fn main() -> Result<()> {
 }
 
 fn up(cli: &Cli) -> Result<()> {
-    let mut builder = Lab::builder().heartbeat(cli.interval, cli.timeout);
+    let mut builder = Lab::builder().quiet().heartbeat(cli.interval, cli.timeout);
     if cli.probe {
         builder = builder.probe();
     }

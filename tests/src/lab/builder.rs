@@ -28,6 +28,7 @@ pub(super) struct Plan {
     pub(super) keep_volumes: bool,
     pub(super) auto_replace: bool,
     pub(super) linger: Duration,
+    pub(super) quiet: bool,
 }
 
 impl Default for Builder {
@@ -46,6 +47,7 @@ impl Default for Builder {
                 keep_volumes: false,
                 auto_replace: true,
                 linger: Duration::from_secs(2),
+                quiet: false,
             },
         }
     }
@@ -98,6 +100,13 @@ impl Builder {
     #[must_use]
     pub fn start_within(mut self, start: Duration) -> Self {
         self.plan.start = start;
+        self
+    }
+
+    /// Does not write the controller's log to standard error at the end.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.plan.quiet = true;
         self
     }
 

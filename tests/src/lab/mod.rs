@@ -199,8 +199,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- log of the controller of lab {}:\n{}", self.id, self.log());
+        // Shown of tests that fail.
+        if !self.plan.quiet {
+            eprintln!("--- log of the controller of lab {}:\n{}---", self.id, self.log());
         }
         self.controller = None;
         reaper::remove(&self.id);

@@ -1,10 +1,12 @@
 //! The namespaces of a lab and the wire between them.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::Result;
 
 use super::reaper::netns_name;
-use crate::ethtool;
 use crate::netns::{Netns, ip_batch};
+use crate::{ethtool, xdp_pass};
 
 /// The client's NIC, in its namespace.
 pub const CLIENT_LINK: &str = "lan0";
@@ -22,12 +24,19 @@ pub const HOST_V6: &str = "2001:db8::2";
 pub(super) struct Topology {
     pub(super) client: Netns,
     pub(super) host: Netns,
+    /// Makes the client's NIC take what the host's XDP sends back.
+    _pass: OwnedFd,
 }
 
 impl Topology {
     pub(super) fn build(id: &str) -> Result<Topology> {
         let client = Netns::create(&netns_name(id, "client"))?;
         let host = Netns::create(&netns_name(id, "host"))?;
+        for side in [&client, &host] {
+            // The kernel asks for IPv6 neighbours from its link-local address, which has to be there at once.
+            let _inside = side.enter()?;
+            std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")?;
+        }
         let inside = host.enter()?;
         ip_batch(&format!(
             "link add {UPLINK} type veth peer name {CLIENT_LINK} netns {}\n\
@@ -43,17 +52,16 @@ impl Topology {
              addr add {CLIENT_V6}/64 dev {CLIENT_LINK} nodad\n\
              link set {CLIENT_LINK} up\n"
         ))?;
-        // What XDP redirects on the host must be complete frames, as from a real wire; and a veth only takes what XDP
-        // sends it when it has NAPI, which GRO turns on.
+        // What XDP redirects on the host must be complete frames, as from a real wire.
         for offload in [ethtool::TX_CHECKSUM, ethtool::TSO, ethtool::GSO] {
             ethtool::set(CLIENT_LINK, offload, false)?;
         }
-        ethtool::set(CLIENT_LINK, ethtool::GRO, true)?;
+        let pass = xdp_pass::attach(CLIENT_LINK)?;
         // linkwatch brings a link's routes up when it gets round to it, which may be a second later. Asked about one
         // link (no dump), the kernel does it first (rtnl_getlink).
         ip_batch(&format!("link show dev {CLIENT_LINK}"))?;
         drop(inside);
         host.ip(&format!("link show dev {UPLINK}"))?;
-        Ok(Topology { client, host })
+        Ok(Topology { client, host, _pass: pass })
     }
 }
