@@ -5,6 +5,7 @@
 //! | `engine.rs` | the one thread that looks, decides and flips |
 //! | `execute.rs` | what actions come to: taps, members, announcements |
 //! | `metrics.rs` | what Prometheus is told |
+//! | `quiet.rs` | the right moment for a switchover |
 //! | `report.rs` | status, show and history as the API tells them |
 //! | `service.rs` | what the service manager is told |
 //! | `watch.rs` | links, data plane events, the hypervisor's events, probes |
@@ -15,6 +16,7 @@
 mod engine;
 mod execute;
 mod metrics;
+mod quiet;
 mod report;
 mod service;
 mod watch;
@@ -470,6 +472,13 @@ impl Controller {
     /// # Errors
     /// The refusal; nothing has changed then.
     pub async fn request(&self, name: &str, request: pair::Request) -> Result<Done, Refusal> {
+        if matches!(request, pair::Request::Switchover) {
+            let facts = self.0.pairs.iter().find(|facts| facts.config.name == name);
+            if let Some(id) = facts.filter(|f| f.config.takeover == Takeover::Mirror).map(|facts| facts.id) {
+                let plane = Arc::clone(&self.0.plane);
+                let _ = tokio::task::spawn_blocking(move || quiet::wait(&plane, id)).await;
+            }
+        }
         let (answer, answered) = oneshot::channel();
         self.0.engine.ask(engine::Ask::Request { pair: name.to_owned(), request, answer });
         self.answer("request", answered).await?

@@ -249,21 +249,26 @@ impl Dataplane {
     /// # Errors
     /// When the kernel refuses, or the row does not exist.
     pub fn counters(&self, id: Option<PairId>) -> Result<Vec<(Counter, u64)>, DataplaneError> {
+        Counter::ALL.iter().map(|counter| Ok((*counter, self.count(id, *counter)?))).collect()
+    }
+
+    /// One counter of a pair, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the row does not exist.
+    pub fn counter(&self, id: PairId, counter: Counter) -> Result<u64, DataplaneError> {
+        self.count(Some(id), counter)
+    }
+
+    fn count(&self, id: Option<PairId>, counter: Counter) -> Result<u64, DataplaneError> {
         let row = match id {
             Some(id) if id.0 >= self.rows => return Err(DataplaneError::NoSuchPair(id.0)),
             Some(id) => id.0 + 1,
             None => 0,
         };
-        let maps = self.maps();
-        let mut counters = Vec::with_capacity(Counter::ALL.len());
-        for counter in Counter::ALL {
-            let values = maps
-                .stats
-                .get(&(row * PER_ROW + *counter as u32), 0)
-                .map_err(|error| DataplaneError::map("reading STATS", &error))?;
-            counters.push((*counter, values.iter().sum()));
-        }
-        Ok(counters)
+        let values = self.maps().stats.get(&(row * PER_ROW + counter as u32), 0);
+        let values = values.map_err(|error| DataplaneError::map("reading STATS", &error))?;
+        Ok(values.iter().sum())
     }
 
     /// The events of this data plane. One reader at a time; needs a tokio runtime.
