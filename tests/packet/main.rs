@@ -6,7 +6,9 @@
 //!
 //! They need root. Without it they fail, and say so: a data plane that nobody has tested must not look tested.
 
+mod adopt;
 mod bench;
+mod counters;
 mod frames;
 mod from_guest_table;
 mod from_host_table;

@@ -50,11 +50,6 @@ pub(crate) trait Port {
         }
         None
     }
-
-    /// Throws away what has come so far.
-    fn drain(&self) {
-        while self.try_receive().is_some() {}
-    }
 }
 
 /// A tap, held open.

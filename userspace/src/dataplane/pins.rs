@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hotpair_abi::{PairId, Slot};
 use rustix::fs::{FlockOperation, flock, statfs};
@@ -112,11 +113,15 @@ fn lock(dir: &Path) -> Result<File, DataplaneError> {
     let failed =
         |source| DataplaneError::BpfDir { dir: dir.to_owned(), what: "locking the directory", source };
     let lock = File::open(dir).map_err(failed)?;
-    match flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DataplaneError::Busy(dir.to_owned())),
-        Err(error) => Err(failed(error.into())),
+    // A child that somebody has just forked holds our descriptors until it executes, those of a killed controller too.
+    for _ in 0..50 {
+        match flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => return Err(failed(error.into())),
+        }
     }
+    Err(DataplaneError::Busy(dir.to_owned()))
 }
 
 /// Detaches and unpins all that is ours; says what.

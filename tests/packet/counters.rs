@@ -1,0 +1,79 @@
+//! Every counter is seen to rise: a reason that nothing can bring about is no reason.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hotpair_abi::count::Counter;
+use hotpair_abi::heartbeat::State;
+use hotpair_abi::{PairId, Slot};
+
+use crate::bench::{AWAY, Bench, DB, WEB, alone, entry_v4, ifindex, pair_mac, tap_name};
+use crate::frames::{CLIENT_MAC, CLIENT_V4, Ip, UPLINK_MAC, heartbeat, udp};
+use crate::ports::Port;
+use crate::{from_guest_table, from_host_table, from_uplink_table, test_run};
+
+/// What no frame can bring about here, and why.
+const OUT_OF_REACH: [(Counter, &str); 1] = [(
+    Counter::UplinkRewriteFailed,
+    "a driver without room behind the frame for an ND answer: neither veth nor tap is one",
+)];
+
+#[test]
+fn every_counter_rises() {
+    alone(|| {
+        let bench = Bench::new();
+        let mut seen = BTreeSet::new();
+        seen.extend(from_uplink_table::all(&bench));
+        seen.extend(from_guest_table::all(&bench));
+        seen.extend(from_host_table::all(&bench));
+        seen.extend(on_the_way_to_a_tap(&bench));
+        let missing: Vec<_> = Counter::ALL
+            .iter()
+            .filter(|counter| {
+                !seen.contains(*counter) && OUT_OF_REACH.iter().all(|(other, _)| other != *counter)
+            })
+            .collect();
+        assert!(missing.is_empty(), "these never rose: {missing:?}");
+        for (program, verified) in bench.plane.verified_instructions() {
+            println!("{program}: {verified} instructions verified");
+            assert!((1..100_000).contains(&verified), "{program} is close to the verifier's limit");
+        }
+    });
+}
+
+/// What a test run does not come by: devmap programs, unknown taps, the latch.
+fn on_the_way_to_a_tap(bench: &Bench) -> BTreeSet<Counter> {
+    bench.reset();
+    let rows = || -> Vec<u64> { bench.counters().into_iter().flatten().map(|(_, count)| count).collect() };
+    let before = rows();
+    let question = udp(UPLINK_MAC, CLIENT_MAC, Ip::V4(CLIENT_V4), Ip::V4(entry_v4(WEB)), (1, 2), b"?");
+    bench.plane.set_role(WEB, Bench::word().with_muted(Slot::One, true));
+    bench.client.send(&question);
+    bench.tap(WEB, Slot::Zero).receive("the question", |frame| frame.ends_with(b"?"));
+    bench.plane.set_role(WEB, Bench::word());
+    // A port that nobody has entered: the devmap knows the tap, PORTS does not.
+    let path = crate::bench::bpf_dir().join("maps/PORTS");
+    let ports = aya::maps::MapData::from_pin(path).expect("PORTS");
+    let mut ports =
+        aya::maps::HashMap::<_, u32, hotpair_abi::maps::Port>::try_from(aya::maps::Map::HashMap(ports))
+            .expect("PORTS");
+    let tap = ifindex(&tap_name(WEB, Slot::One));
+    ports.remove(&tap).expect("removing a port");
+    bench.client.send(&question);
+    bench.tap(WEB, Slot::Zero).receive("the question", |frame| frame.ends_with(b"?"));
+    let program = bench.plane.program_fd("from_guest").expect("the program");
+    test_run::tc(program, &question, tap, 0);
+    bench.attach(WEB, Slot::One);
+    let other = ifindex(&tap_name(DB, Slot::One));
+    for sequence in 1..30 {
+        test_run::tc(program, &heartbeat(pair_mac(DB), 1, sequence, State::Serving), other, 0);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let names = [None, Some(WEB), Some(DB), Some(AWAY)].iter().flat_map(|_: &Option<PairId>| Counter::ALL);
+    let after = rows();
+    names
+        .zip(before.iter().zip(&after))
+        .filter(|(_, (before, after))| after > before)
+        .map(|(name, _)| *name)
+        .collect()
+}
