@@ -143,7 +143,7 @@ pub fn nd<B: Bytes + ?Sized>(frame: &B, l4: usize) -> Nd {
 #[inline(always)]
 pub fn solicitation_is_valid<B: Bytes + ?Sized>(frame: &B, ip: &Ip, target: Address) -> bool {
     let len = ip.payload as usize;
-    if ip.hops != 255 || len < 24 || len % 8 != 0 || len > WORDS * 8 || target.is_multicast(false) {
+    if ip.hops != 255 || len < 24 || !len.is_multiple_of(8) || len > WORDS * 8 || target.is_multicast(false) {
         return false;
     }
     let ([s0, s1], [d0, d1]) = (ip.src.words(), ip.dst.words());

@@ -232,7 +232,7 @@ fn cleaning_up_removes_what_is_ours_and_nothing_else() {
         let rest = Dataplane::remove_all(&bpf_dir()).expect("cleaning up again");
         assert_eq!(rest.len(), 1, "the bpffs that was mounted: {rest:?}");
         assert!(!bpf_dir().exists());
-        assert_eq!(Dataplane::remove_all(&bpf_dir()).expect("nothing to do"), [String::new(); 0]);
+        assert!(Dataplane::remove_all(&bpf_dir()).expect("nothing to do").is_empty());
         // And all can begin again.
         open(&bpf_dir(), &make_again(), 2).expect("a fresh one");
     });

@@ -108,6 +108,7 @@ pub(crate) fn echo(dst_mac: [u8; 6], src_mac: [u8; 6], src: Ip, dst: Ip, seq: u1
 }
 
 /// An IPv4 packet by hand: any protocol, options, fragment field.
+#[allow(clippy::too_many_arguments, reason = "one for each field of the packet")]
 pub(crate) fn raw_v4(
     dst_mac: [u8; 6],
     src_mac: [u8; 6],
@@ -245,10 +246,10 @@ pub(crate) fn assert_checksums(frame: &[u8]) {
     }
     let payload = packet.payload.slice();
     match (packet.transport, net) {
-        (Some(etherparse::TransportHeader::Udp(udp)), etherparse::NetHeaders::Ipv4(ip, _)) => {
-            if udp.checksum != 0 {
-                assert_eq!(udp.checksum, udp.calc_checksum_ipv4(ip, payload).expect("sum"), "UDP checksum");
-            }
+        (Some(etherparse::TransportHeader::Udp(udp)), etherparse::NetHeaders::Ipv4(ip, _))
+            if udp.checksum != 0 =>
+        {
+            assert_eq!(udp.checksum, udp.calc_checksum_ipv4(ip, payload).expect("sum"), "UDP checksum");
         }
         (Some(etherparse::TransportHeader::Udp(udp)), etherparse::NetHeaders::Ipv6(ip, _)) => {
             assert_eq!(udp.checksum, udp.calc_checksum_ipv6(ip, payload).expect("sum"), "UDP checksum");

@@ -62,7 +62,7 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
     ]
 }
 
-const _: () = assert!(size_of::<Event>() % 8 == 0);
+const _: () = assert!(size_of::<Event>().is_multiple_of(8));
 
 impl Layout {
     /// Checks a map that is there.

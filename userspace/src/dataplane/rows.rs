@@ -21,7 +21,7 @@ unsafe impl<T> Sync for Rows<T> {}
 impl<T> Rows<T> {
     /// Maps all rows of a map. `T` must be a multiple of eight bytes.
     pub(super) fn new(map: BorrowedFd<'_>, len: u32) -> io::Result<Self> {
-        const { assert!(size_of::<T>() % 8 == 0) };
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
         // SAFETY: a new shared mapping at a place of the kernel's choice.
         let at = unsafe {
             mmap(
