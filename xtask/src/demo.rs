@@ -55,7 +55,7 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
     let mut guest = Deployed::new("demo")?;
     // The controller and the measuring client come before whatever else this machine does, as the VMs do.
     let mut demo = Command::new("nice");
-    demo.args(["-n", "-10"]).arg(target_dir().join("debug/hotpair-demo"));
+    demo.args(["-n", "-15"]).arg(target_dir().join("debug/hotpair-demo"));
     demo.arg("--guest")
         .arg(guest.dir())
         .arg("--out")
@@ -113,7 +113,8 @@ impl Drop for Deployed {
 /// away.
 fn agent_options() -> String {
     format!(
-        "--interval {INTERVAL} --realtime --check http:127.0.0.1:80/health --check-interval 100ms --fall 2 --rise 1\n"
+        "--interval {INTERVAL} --realtime --check http:127.0.0.1:80/health --check-interval 100ms --check-timeout 3s \
+         --fall 3 --rise 1\n"
     )
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn parent() -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become a parent of orphans")?;
     // QEMU inherits it: an emulated VM that shares the machine with a compiler is no picture of a host that runs VMs.
-    let _ = rustix::process::nice(-10);
+    let _ = rustix::process::nice(-15);
     let mut own = Vec::new();
     for daemon in ["virtlogd", "libvirtd"] {
         if running(&PathBuf::from(format!("/run/{daemon}.pid"))).is_none() {

@@ -42,8 +42,10 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
         if stage.alone {
             command.arg("--test-threads=1");
         }
-        prepare(&mut command, options.soak);
-        command.env("HOTPAIR_GUEST", guest.dir());
+        if stage.alone {
+            prepare(&mut command, options.soak);
+            command.env("HOTPAIR_GUEST", guest.dir());
+        }
         let succeeded = watched(&mut command, |line| tally.add(line))?;
         // A stage that fails without a failed test did not compile or died half-way: that must not pass for success.
         if !succeeded && tally.failed == before.failed {
