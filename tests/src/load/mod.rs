@@ -143,8 +143,10 @@ impl Shared {
     }
 
     fn failed(&self, seq: u64, why: String) {
+        let at = self.began.elapsed();
         if let Some(request) = self.requests().get_mut(seq as usize) {
             request.error = Some(why);
+            request.failed_at = Some(at);
         }
     }
 

@@ -51,11 +51,13 @@ pub struct Request {
     pub again: u32,
     /// Why it has no answer, where more is known than that none came.
     pub error: Option<String>,
+    /// When that was known.
+    pub failed_at: Option<Duration>,
 }
 
 impl Request {
     pub(super) fn sent(seq: u64, sent_at: Duration) -> Request {
-        Request { seq, sent_at, answered_at: None, by: None, again: 0, error: None }
+        Request { seq, sent_at, answered_at: None, by: None, again: 0, error: None, failed_at: None }
     }
 }
 

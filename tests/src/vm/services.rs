@@ -24,7 +24,10 @@ pub(super) fn start(addresses: &[IpAddr], by: By, well: &Arc<AtomicBool>) -> Res
         // One socket an address: an answer must come from the address that was asked.
         let at = SocketAddr::new(*address, ECHO);
         let socket = UdpSocket::bind(at).with_context(|| format!("cannot serve UDP on {at}"))?;
-        thread::Builder::new().name("echo".to_string()).spawn(move || echo(&socket, by))?;
+        thread::Builder::new().name("echo".to_string()).spawn(move || {
+            super::machine::prefer();
+            echo(&socket, by);
+        })?;
         let at = SocketAddr::new(*address, HTTP);
         let listener = TcpListener::bind(at).with_context(|| format!("cannot serve HTTP on {at}"))?;
         serve(listener, move |_| (200, by.to_string()))?;

@@ -20,7 +20,7 @@ const WATCH: Duration = Duration::from_millis(20);
 /// Between two looks.
 const PERIOD: Duration = Duration::from_micros(200);
 /// A switchover waits no longer than this.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the members owe, compared with the least they have owed.
 #[derive(Debug)]
