@@ -14,6 +14,9 @@ use prometheus_client::registry::Registry;
 
 use crate::api::types::{MemberPhase, Protection, Record, RecordKind, Status};
 
+/// The data plane's counters: pair ("" for none), reason, packets.
+pub(crate) type Packets = (String, &'static str, u64);
+
 type Labels = Vec<(&'static str, String)>;
 
 /// What is counted as it happens; everything else is read when it is asked for.
@@ -90,7 +93,7 @@ impl Meters {
     }
 
     /// Everything, in the text format. `packets` are the data plane's counters: pair ("" for none), reason, packets.
-    pub(crate) fn text(&self, status: Status, packets: Vec<(String, &'static str, u64)>) -> String {
+    pub(crate) fn text(&self, status: Status, packets: Vec<Packets>) -> String {
         let mut text = String::new();
         let mut now = Registry::with_prefix("hotpair");
         now.register_collector(Box::new(Snapshot(Mutex::new((status, packets)))));
@@ -103,7 +106,7 @@ impl Meters {
 }
 
 #[derive(Debug)]
-struct Snapshot(Mutex<(Status, Vec<(String, &'static str, u64)>)>);
+struct Snapshot(Mutex<(Status, Vec<Packets>)>);
 
 struct Page<'a>(DescriptorEncoder<'a>);
 
