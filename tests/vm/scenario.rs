@@ -24,7 +24,7 @@ fn play(fault: Fault, rounds: u32) -> Vec<Round> {
         fault,
         rounds,
         keep: false,
-        interval: Duration::from_millis(5),
+        interval: Duration::from_millis(10),
         timeout: demo::patience(),
     };
     // Its own verdict: no request failed outside the gap, fenced, released, protected again, nothing left behind.

@@ -16,8 +16,8 @@ use crate::{build, libvirtd, setup};
 
 /// The entry addresses of the demo's pair, as `tests/src/demo/stage.rs` has them.
 const ENTRIES: [&str; 2] = ["203.0.113.10", "2001:db8:77::10"];
-/// Between two heartbeats.
-const INTERVAL: &str = "5ms";
+/// Between two heartbeats: an emulated guest has better things to do than to beat faster.
+const INTERVAL: &str = "10ms";
 /// QEMU runs as libvirt's own user, which may not enter a home directory; here it may.
 const STAGE: &str = "/var/lib/libvirt/images/hotpair-demo";
 

@@ -33,7 +33,7 @@ struct Options {
     #[arg(long)]
     clean: bool,
     /// Between two heartbeats.
-    #[arg(long, default_value = "5ms", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10ms", value_parser = humantime::parse_duration)]
     interval: Duration,
     /// A member silent for this long has failed [default: 50ms with KVM, 250ms without]
     #[arg(long, value_parser = humantime::parse_duration)]

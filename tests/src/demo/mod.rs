@@ -125,11 +125,11 @@ fn play(demo: &Demo, stage: &Stage, voice: Voice) -> Result<DemoReport> {
     for number in 1..=demo.rounds {
         let http = stage.load(
             load::Plan { timeout: Duration::from_secs(8), ..load::Plan::http(stage.web(), "/?n={}") }
-                .rate(50),
+                .rate(if accel == "kvm" { 100 } else { 25 }),
         )?;
         // Late is not lost: an emulated guest that does not get its CPU answers a second later.
         let udp = load::Plan { timeout: Duration::from_secs(3), ..load::Plan::udp(stage.echo()) };
-        let udp = stage.load(udp.rate(500))?;
+        let udp = stage.load(udp.rate(if accel == "kvm" { 1000 } else { 250 }))?;
         let outcome = round::play(stage, demo.fault, &http, &udp, voice, number);
         let loads = vec![udp.stop(), http.stop()];
         for load in &loads {
