@@ -1,12 +1,12 @@
 //! One counter for every verdict of the data plane. Each early return names its reason here.
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $name:literal;)*) => {
         /// Index of a counter in its row of `STATS`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u32)]
         pub enum Counter {
-            $($(#[$doc])* $variant = $number,)*
+            $($(#[doc = $doc])* $variant = $number,)*
         }
 
         impl Counter {
@@ -18,6 +18,14 @@ macro_rules! counters {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Counter::$variant => $name,)*
+                }
+            }
+
+            /// What it counts, as docs/metrics.md says it; begins with a space.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Counter::$variant => concat!($($doc),*),)*
                 }
             }
         }

@@ -5,6 +5,7 @@ mod controller;
 mod failover;
 mod machine;
 mod mirror;
+mod metrics;
 mod network;
 mod one_voice;
 mod replacement;

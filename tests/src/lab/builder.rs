@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{ENTRY, Lab, PAIR, UPLINK};
+use super::{ENTRY, Lab, METRICS, PAIR, UPLINK};
 
 /// A lab that is yet to be started.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub(super) struct Plan {
     pub(super) auto_replace: bool,
     pub(super) linger: Duration,
     pub(super) quiet: bool,
+    pub(super) metrics: bool,
 }
 
 impl Default for Builder {
@@ -48,6 +49,7 @@ impl Default for Builder {
                 auto_replace: true,
                 linger: Duration::from_secs(2),
                 quiet: false,
+                metrics: false,
             },
         }
     }
@@ -110,6 +112,13 @@ impl Builder {
         self
     }
 
+    /// Metrics are served at [`METRICS`], in the host's namespace.
+    #[must_use]
+    pub fn metrics(mut self) -> Self {
+        self.plan.metrics = true;
+        self
+    }
+
     /// Namespaces, wire and files, but no controller.
     ///
     /// # Errors
@@ -138,10 +147,11 @@ impl Plan {
         let _ = write!(
             text,
             "[host]\nname = \"lab\"\nuplink = \"{UPLINK}\"\nxdp = \"native\"\ninternal_net = \"10.78.0.0/24\"\n\
-             state_dir = {}\nrun_dir = {}\nbpf_dir = {}\n\n[hypervisor]\nkind = \"command\"\n\n",
+             state_dir = {}\nrun_dir = {}\nbpf_dir = {}\n{}\n[hypervisor]\nkind = \"command\"\n\n",
             at("state"),
             at("run"),
             at("bpf/hotpair"),
+            if self.metrics { format!("metrics = \"{METRICS}\"\n") } else { String::new() },
         );
         let entry: Vec<_> = self.entry.iter().map(|address| format!("\"{address}\"")).collect();
         let _ = write!(

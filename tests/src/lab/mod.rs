@@ -42,6 +42,9 @@ pub const PAIR: &str = "web";
 /// A lab's entry addresses unless it says otherwise.
 pub const ENTRY: [&str; 2] = ["203.0.113.10", "2001:db8::10"];
 
+/// Where a lab's metrics are, in the host's namespace, if it has them.
+pub const METRICS: &str = "127.0.0.1:9477";
+
 /// A running lab. Gone when dropped.
 pub struct Lab {
     id: String,

@@ -80,7 +80,7 @@ async fn status(State(controller): State<Controller>) -> Result<Response, Failed
 
 async fn metrics(State(controller): State<Controller>) -> Result<Response, Failed> {
     let text = controller.metrics().await.map_err(unavailable)?;
-    Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+    Ok(([(CONTENT_TYPE, crate::controller::OPEN_METRICS)], text).into_response())
 }
 
 fn unavailable(refusal: Refusal) -> Failed {

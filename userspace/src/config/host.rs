@@ -43,6 +43,7 @@ pub(super) fn read<'r, 't>(root: &mut Section<'r, 't>) -> (Option<Host>, Option<
     let state_dir = directory("state_dir", "/var/lib/hotpair");
     let run_dir = directory("run_dir", "/run/hotpair");
     let bpf_dir = directory("bpf_dir", "/sys/fs/bpf/hotpair");
+    let metrics = or_default(section.get("metrics"), |value| value.socket_address().map(Some), None);
     section.finish();
 
     let host = || {
@@ -54,6 +55,7 @@ pub(super) fn read<'r, 't>(root: &mut Section<'r, 't>) -> (Option<Host>, Option<
             state_dir: state_dir?,
             run_dir: run_dir?,
             bpf_dir: bpf_dir?,
+            metrics: metrics?,
         })
     };
     (host(), internal_net)

@@ -14,7 +14,7 @@ mod schema;
 mod tests;
 mod time;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub struct Host {
     pub run_dir: PathBuf,
     /// Directory on a bpffs that holds the pins; default `/sys/fs/bpf/hotpair`.
     pub bpf_dir: PathBuf,
+    /// Where metrics are served; nowhere without it.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// How XDP is attached.

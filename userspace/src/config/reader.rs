@@ -4,7 +4,7 @@
 //! the next key.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -368,6 +368,21 @@ impl<'r, 't> Value<'r, 't> {
             });
         }
         (words.len() == elements.len()).then_some(words)
+    }
+
+    /// An address of this host and a port, both in numbers.
+    pub(super) fn socket_address(&self) -> Option<SocketAddr> {
+        let text = self.text()?;
+        let way_out = "write an address of this host and a port: \"127.0.0.1:9477\", \"[::1]:9477\"";
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => return Some(address),
+            Ok(_) => self.refuse("port 0 is none that can be asked", way_out),
+            Err(_) if text.parse::<IpAddr>().is_ok() => {
+                self.refuse(&format!("{text:?} has no port"), way_out);
+            }
+            Err(_) => self.refuse(&format!("{text:?} is not an IP address and a port"), way_out),
+        }
+        None
     }
 
     /// An IP address; an IPv4 address written as IPv6 is the IPv4 address.

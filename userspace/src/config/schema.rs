@@ -69,6 +69,7 @@ pub const SCHEMA: &[Key] = &[
         "\"/sys/fs/bpf/hotpair\"",
         Is("\"/sys/fs/bpf/hotpair\""),
     ),
+    key("host", "metrics", "a string, an IP address and a port", "\"127.0.0.1:9477\"", Nothing),
     key("hypervisor", "kind", "\"libvirt\" or \"command\"", "\"libvirt\"", Is("\"libvirt\"")),
     key(
         "hypervisor",
@@ -143,7 +144,7 @@ pub const SCHEMA: &[Key] = &[
 ];
 
 /// Keys that the design has and this version does not.
-pub(super) const NOT_YET: &[(&str, &str)] = &[("", "cluster"), ("", "metrics"), ("host", "metrics")];
+pub(super) const NOT_YET: &[(&str, &str)] = &[("", "cluster")];
 
 /// The key of a section.
 ///

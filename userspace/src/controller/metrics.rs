@@ -13,11 +13,16 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::api::types::{MemberPhase, Protection, Record, RecordKind, Status};
+use crate::pair::Sign;
 
 /// The data plane's counters: pair ("" for none), reason, packets.
 pub(crate) type Packets = (String, &'static str, u64);
 
 type Labels = Vec<(&'static str, String)>;
+
+fn change(pair: &str, kind: &str, by: &str) -> Labels {
+    vec![("pair", pair.to_owned()), ("kind", kind.to_owned()), ("detected_by", by.to_owned())]
+}
 
 /// What is counted as it happens; everything else is read when it is asked for.
 pub(crate) struct Meters {
@@ -30,7 +35,8 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    pub(crate) fn new() -> Meters {
+    /// Meters of these pairs, each series at zero: what first appears when it rises is no rise to `increase()`.
+    pub(crate) fn new<'a>(pairs: impl IntoIterator<Item = &'a str>) -> Meters {
         let seconds =
             || Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]);
         let micros = || Histogram::new([1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2]);
@@ -60,6 +66,20 @@ impl Meters {
             "Attempts to make a new member that failed",
             meters.replace_failures.clone(),
         );
+        for pair in pairs {
+            let pair = vec![("pair", pair.to_owned())];
+            let failures =
+                [Sign::Heartbeat, Sign::Agent, Sign::Hypervisor, Sign::Carrier, Sign::Latch, Sign::Operator]
+                    .map(|sign| ("failover", sign.name()));
+            let planned = [Sign::Operator, Sign::Agent].map(|sign| ("switchover", sign.name()));
+            for (kind, by) in failures.into_iter().chain(planned).chain([("started", "")]) {
+                let _ = meters.role_changes.get_or_create(&change(&pair[0].1, kind, by));
+            }
+            let _ = meters.gap.get_or_create(&pair);
+            let _ = meters.flip.get_or_create(&pair);
+            let _ = meters.members_lost.get_or_create(&pair);
+            let _ = meters.replace_failures.get_or_create(&pair);
+        }
         meters
     }
 
@@ -73,13 +93,14 @@ impl Meters {
                     RecordKind::Switchover => "switchover",
                     _ => "started",
                 };
-                let by = record.detected_by.clone().unwrap_or_default();
-                let labels = vec![pair.clone(), ("kind", kind.to_owned()), ("detected_by", by)];
-                self.role_changes.get_or_create(&labels).inc();
-                let flip = record.flip_us.unwrap_or(0.0) / 1e6;
-                self.flip.get_or_create(&vec![pair.clone()]).observe(flip);
+                let by = record.detected_by.as_deref().unwrap_or_default();
+                self.role_changes.get_or_create(&change(&record.pair, kind, by)).inc();
+                if let Some(flip) = record.flip_us {
+                    self.flip.get_or_create(&vec![pair.clone()]).observe(flip / 1e6);
+                }
                 if let (RecordKind::Failover, Some(detect)) = (record.kind, record.detect_us) {
-                    self.gap.get_or_create(&vec![pair]).observe(detect as f64 / 1e6 + flip);
+                    let gap = (detect as f64 + record.flip_us.unwrap_or(0.0)) / 1e6;
+                    self.gap.get_or_create(&vec![pair]).observe(gap);
                 }
             }
             RecordKind::MemberLost => {
@@ -92,7 +113,7 @@ impl Meters {
         }
     }
 
-    /// Everything, in the text format. `packets` are the data plane's counters: pair ("" for none), reason, packets.
+    /// Everything, in the text format.
     pub(crate) fn text(&self, status: Status, packets: Vec<Packets>) -> String {
         let mut text = String::new();
         let mut now = Registry::with_prefix("hotpair");
@@ -119,7 +140,11 @@ impl Page<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in rows {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
+            if labels.is_empty() {
+                metric.encode_gauge(&value)?;
+            } else {
+                metric.encode_family(&labels)?.encode_gauge(&value)?;
+            }
         }
         Ok(())
     }
@@ -153,11 +178,20 @@ impl Collector for Snapshot {
             [(vec![("version", status.version.clone()), ("accel", status.hypervisor.accel.clone())], 1_i64)],
         )?;
         page.gauge(
+            "controller_start_time_seconds",
+            "When the controller started, Unix time",
+            [(vec![], status.started_at_ms as f64 / 1e3)],
+        )?;
+        page.gauge(
             "hypervisor_reachable",
             "Whether the hypervisor answers",
             [(vec![], i64::from(status.hypervisor.reachable))],
         )?;
-        page.gauge("troubles", "Troubles of the host itself", [(vec![], status.troubles.len() as i64)])?;
+        page.gauge(
+            "troubles",
+            "Troubles of the host itself",
+            [(vec![], i64::try_from(status.troubles.len()).unwrap_or(i64::MAX))],
+        )?;
         page.gauge(
             "pair_protection",
             "How well a pair is: 1 for the state it is in",
@@ -247,3 +281,7 @@ impl Collector for Snapshot {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@
 //! | `execute.rs` | what actions come to: taps, members, announcements |
 //! | `metrics.rs` | what Prometheus is told |
 //! | `quiet.rs` | the right moment for a switchover |
+//! | `scrape.rs` | where Prometheus asks |
 //! | `report.rs` | status, show and history as the API tells them |
 //! | `service.rs` | what the service manager is told |
 //! | `watch.rs` | links, data plane events, the hypervisor's events, probes |
@@ -18,13 +19,16 @@ mod execute;
 mod metrics;
 mod quiet;
 mod report;
+mod scrape;
 mod service;
 mod watch;
+
+pub(crate) use scrape::OPEN_METRICS;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -85,6 +89,17 @@ pub enum RunError {
     /// The hypervisor.
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
+    /// The metrics' address.
+    #[error(
+        "host.metrics = \"{address}\": nobody can be listened to there: {source}; name a free port of an address that this \
+         host has (`ss -ltnp` and `ip addr` show them), or take the key out"
+    )]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The API's socket.
     #[error("the API socket {path} cannot be made: {source}")]
     Api {
@@ -250,6 +265,12 @@ impl RunLock {
 /// When it cannot begin; nothing of a running pair has been changed then.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
     let _lock = RunLock::take(&config.host.run_dir)?;
+    let scraped = match config.host.metrics {
+        Some(address) => {
+            Some(scrape::bind(address).await.map_err(|source| RunError::Metrics { address, source })?)
+        }
+        None => None,
+    };
     let network = Network::open().await?;
     let name = &config.host.uplink;
     let uplink = network.link(name).await?.ok_or_else(|| RunError::NoUplink(name.clone()))?;
@@ -285,7 +306,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         troubles,
         hypervisor_trouble: Mutex::new(None),
         started_at_ms: wall_ms(),
-        meters: metrics::Meters::new(),
+        meters: metrics::Meters::new(config.pairs.iter().map(|pair| pair.name.as_str())),
         pulse: AtomicU64::new(0),
         engine,
         announce,
@@ -321,6 +342,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let engine = engine::spawn(Arc::clone(&shared), begun, engine_inbox);
     let controller = Controller(Arc::clone(&shared));
     let served = tokio::spawn(api::server::serve(listener, controller.clone()));
+    let scraped = scraped.map(|listener| tokio::spawn(scrape::serve(listener, controller.clone())));
     let told = tokio::spawn(service::keep_telling(Arc::clone(&shared), controller));
     service::ready();
     tracing::info!(pairs = shared.pairs.len(), host = %shared.config.host.name, "hotpair runs");
@@ -330,6 +352,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     service::stopping();
     served.abort();
     told.abort();
+    if let Some(scraped) = scraped {
+        scraped.abort();
+    }
     for watcher in watchers {
         watcher.abort();
     }

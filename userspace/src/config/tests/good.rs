@@ -20,6 +20,7 @@ fn every_key_arrives_where_it_belongs() {
             state_dir: "/var/lib/hotpair".into(),
             run_dir: "/run/hotpair".into(),
             bpf_dir: "/sys/fs/bpf/hotpair".into(),
+            metrics: Some(([127, 0, 0, 1], 9477).into()),
         }
     );
     assert_eq!(config.hypervisor, Hypervisor::Libvirt { uri: "qemu:///system".into(), accel: Accel::Auto });
@@ -58,6 +59,7 @@ fn what_is_not_written_has_its_default() {
     assert!(!short.host.name.is_empty());
     short.host.name = "hv1".into();
     long.pairs[0].mac = None;
+    long.host.metrics = None;
     assert_eq!(short, long);
 }
 

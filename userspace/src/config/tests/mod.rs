@@ -17,6 +17,7 @@ internal_net = "10.78.0.0/16"
 state_dir = "/var/lib/hotpair"
 run_dir = "/run/hotpair"
 bpf_dir = "/sys/fs/bpf/hotpair"
+metrics = "127.0.0.1:9477"
 
 [hypervisor]
 kind = "libvirt"

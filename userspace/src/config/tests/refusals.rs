@@ -61,12 +61,16 @@ const MISTAKES: &[Mistake] = &[
     wrong("10.78.0.0/16", "224.0.0.0/8", "\"224", "host.internal_net", "is not a network for hosts", "private network"),
     wrong("10.78.0.0/16", "10.78.0.0/30", "\"10.78.0.0/30\"", "host.internal_net", "is too small for 1 pairs", "29 or less"),
     wrong("\"/run/hotpair\"", "\"\"", "\"\"", "host.run_dir", "is empty", "run_dir = \"/run/hotpair\""),
-    wrong("name = \"hv1\"", "metrics = \"127.0.0.1:9477\"", "metrics", "host.metrics", "is not supported in this version", "take it out"),
+    wrong("127.0.0.1:9477", "127.0.0.1", "\"127.0.0.1\"", "host.metrics", "has no port", "\"127.0.0.1:9477\""),
+    wrong("127.0.0.1:9477", "::1", "\"::1\"", "host.metrics", "has no port", "\"[::1]:9477\""),
+    wrong("127.0.0.1:9477", "127.0.0.1:0", "\"127", "host.metrics", "port 0 is none that can be asked", "\"127.0.0.1:9477\""),
+    wrong("127.0.0.1:9477", "127.0.0.1:70000", "\"127", "host.metrics", "is not an IP address and a port", "\"127.0.0.1:9477\""),
+    wrong("127.0.0.1:9477", "localhost:9477", "\"local", "host.metrics", "is not an IP address and a port", "\"127.0.0.1:9477\""),
     wrong("name = \"hv1\"", "entry = []", "entry", "host.entry", "is not a key of [host]", "it belongs to [[pair]]"),
-    wrong("name = \"hv1\"", "zzz = 1", "zzz", "host.zzz", "is not a key of [host]", "the keys here are: name, uplink, xdp, internal_net, state_dir, run_dir, bpf_dir"),
+    wrong("name = \"hv1\"", "zzz = 1", "zzz", "host.zzz", "is not a key of [host]", "the keys here are: name, uplink, xdp, internal_net, state_dir, run_dir, bpf_dir, metrics"),
     // The top level
     wrong("[hypervisor]\n", "[cluster]\n[hypervisor]\n", "cluster", "cluster", "is not supported in this version", "take it out"),
-    wrong("[hypervisor]\n", "[metrics]\n[hypervisor]\n", "metrics", "metrics", "is not supported in this version", "take it out"),
+    wrong("[hypervisor]\n", "[metrics]\n[hypervisor]\n", "metrics]", "metrics", "is not a key of the file's top level", "it belongs to [host]"),
     wrong("[hypervisor]\n", "[hypervizor]\n", "hypervizor", "hypervizor", "is not a key of the file's top level", "did you mean hypervisor?"),
     // [hypervisor]
     wrong("\"libvirt\"", "\"xen\"", "\"xen\"", "hypervisor.kind", "\"xen\" is none of its words", "\"libvirt\" or \"command\""),
@@ -83,7 +87,7 @@ const MISTAKES: &[Mistake] = &[
     wrong("\"2001:db8::10\"", "7", "7]", "pair.web.entry", "must be a string", "put it into quotes"),
     wrong("\"2001:db8::10\"", "\"web.example\"", "\"web.ex", "pair.web.entry", "is not an IP address", "no name"),
     wrong("\"2001:db8::10\"", "\"198.51.100.1/24\"", "\"198", "pair.web.entry", "is not an IP address", "without the prefix length: \"198.51.100.1\""),
-    wrong("\"2001:db8::10\"", "\"127.0.0.1\"", "\"127", "pair.web.entry", "is a loopback address", "that clients use"),
+    wrong("\"2001:db8::10\"", "\"127.0.0.1\"", "\"127.0.0.1\"", "pair.web.entry", "is a loopback address", "that clients use"),
     wrong("\"2001:db8::10\"", "\"::1\"", "\"::1", "pair.web.entry", "is a loopback address", "that clients use"),
     wrong("\"2001:db8::10\"", "\"169.254.1.1\"", "\"169", "pair.web.entry", "is a link-local address", "that clients use"),
     wrong("\"2001:db8::10\"", "\"fe80::1\"", "\"fe80", "pair.web.entry", "is a link-local address", "that clients use"),
@@ -94,7 +98,7 @@ const MISTAKES: &[Mistake] = &[
     wrong("\"2001:db8::10\"", "\"0.0.0.0\"", "\"0.0", "pair.web.entry", "is no address of anybody", "that clients use"),
     wrong("\"2001:db8::10\"", "\"::\"", "\"::\"", "pair.web.entry", "is no address of anybody", "that clients use"),
     wrong("\"2001:db8::10\"", "\"10.78.3.4\"", "\"10.78.3.4", "pair.web.entry", "is in host.internal_net, 10.78.0.0/16", "another internal_net"),
-    wrong("\"2001:db8::10\"", "\"203.0.113.10\"", "\"203.0.113.10\"]", "pair.web.entry", "is an entry address already, in line 17", "one pair, once"),
+    wrong("\"2001:db8::10\"", "\"203.0.113.10\"", "\"203.0.113.10\"]", "pair.web.entry", "is an entry address already, in line 18", "one pair, once"),
     wrong("\"2001:db8::10\"", "\"::ffff:203.0.113.10\"", "\"::ffff", "pair.web.entry", "203.0.113.10 is an entry address already", "one pair, once"),
     wrong("\"mirror\"", "\"first\"", "\"first\"", "pair.web.takeover", "is none of its words", "\"mirror\" or \"address\""),
     wrong("domain = \"web.xml\"", "domain = \" \"", "\" \"", "pair.web.domain", "is empty", "domain = \"web.xml\""),
@@ -236,9 +240,9 @@ fn two_pairs_cannot_share_a_name_or_an_address() {
     assert_eq!(errors.len(), 2, "{errors:#?}");
     let (line, _) = position(&text, second);
     assert_eq!((errors[0].line, errors[0].key.as_str()), (line + 1, "pair[2].name"));
-    assert!(errors[0].what.contains("the pair of line 16 has this name already"), "{}", errors[0]);
+    assert!(errors[0].what.contains("the pair of line 17 has this name already"), "{}", errors[0]);
     assert_eq!((errors[1].line, errors[1].column), (line + 2, 26));
-    assert!(errors[1].what.contains("203.0.113.10 is an entry address already, in line 17"), "{}", errors[1]);
+    assert!(errors[1].what.contains("203.0.113.10 is an entry address already, in line 18"), "{}", errors[1]);
 }
 
 #[test]
