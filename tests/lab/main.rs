@@ -3,6 +3,7 @@
 mod cleanup;
 mod controller;
 mod failover;
+mod drill;
 mod machine;
 mod mirror;
 mod metrics;

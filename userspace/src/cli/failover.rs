@@ -1,10 +1,10 @@
 //! `hotpair failover PAIR`
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::{Exit, Globals, VerbError, ask};
+use super::{Exit, Globals, VerbError, ask, is_meant};
 
 /// Treat the primary as failed: the standby serves at once, the primary is fenced and replaced
 ///
@@ -20,18 +20,12 @@ pub struct Failover {
 
 impl Failover {
     pub(super) async fn go(self, globals: &Globals) -> Result<Exit, VerbError> {
-        if !self.yes && std::io::stdin().is_terminal() && !is_meant(&self.pair) {
+        let question =
+            format!("The primary of {} is treated as failed: fenced, its storage released.", self.pair);
+        // A script has said what it means by running the verb.
+        if !self.yes && std::io::stdin().is_terminal() && !is_meant(&question) {
             return Err(VerbError::Failed("nothing was done".to_owned()));
         }
         ask(globals, &self.pair, "failover", None).await
     }
-}
-
-/// Asks the person at the terminal. A script has said what it means by running the verb.
-fn is_meant(pair: &str) -> bool {
-    eprint!("The primary of {pair} is treated as failed: fenced, its storage released. Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }

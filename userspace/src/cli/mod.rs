@@ -5,7 +5,9 @@
 mod check;
 mod cleanup;
 mod completions;
+mod drill;
 mod failover;
+mod finding;
 mod history;
 mod man;
 mod paint;
@@ -75,6 +77,8 @@ pub enum Verb {
     Switchover(switchover::Switchover),
     /// Treat the primary as failed: the standby serves at once, the primary is fenced and replaced
     Failover(failover::Failover),
+    /// Fail over for real, on a good day: looks whether the pair is ready, then measures how it went
+    Drill(drill::Drill),
     /// Turn automatic failover and replacement off, for maintenance
     Pause(pause::Pause),
     /// Turn automatic failover and replacement on again
@@ -218,6 +222,7 @@ impl Verb {
             Verb::History(verb) => verb.go(globals).await,
             Verb::Switchover(verb) => verb.go(globals).await,
             Verb::Failover(verb) => verb.go(globals).await,
+            Verb::Drill(verb) => verb.go(globals).await,
             Verb::Pause(verb) => verb.go(globals).await,
             Verb::Resume(verb) => verb.go(globals).await,
             Verb::Replace(verb) => verb.go(globals).await,
@@ -250,6 +255,16 @@ fn print_json<T: serde::Serialize>(value: &T) -> Result<(), VerbError> {
     let text = serde_json::to_string_pretty(value).map_err(|error| VerbError::Failed(error.to_string()))?;
     print(&(text + "\n"));
     Ok(())
+}
+
+/// Asks the person at the terminal whether something is meant.
+fn is_meant(question: &str) -> bool {
+    use std::io::{BufRead, Write};
+    eprint!("{question} Go on? [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// Asks the controller for something and prints what it did.

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::check::{self, Level};
+use super::check;
+use super::finding::Level;
 use super::paint::Paint;
 use super::{Exit, Globals, VerbError, complain};
 use crate::controller;

@@ -1,0 +1,248 @@
+//! `hotpair drill` against a controller that plays a part: what is asked, in which order, and what is said.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+/// How the fake controller behaves.
+#[derive(Clone, Default)]
+struct Part {
+    protection: Option<&'static str>,
+    paused: bool,
+    no_replacement: bool,
+    hypervisor_gone: bool,
+    troubled: bool,
+    quiet: bool,
+    refuses: bool,
+    never_protected: bool,
+}
+
+struct Controller {
+    directory: tempfile::TempDir,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Controller {
+    fn playing(part: Part) -> Controller {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let listener = UnixListener::bind(directory.path().join("api.sock")).expect("a socket");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            let (mut failed_over, mut shown) = (false, 0u64);
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+                let mut line = String::new();
+                if reader.read_line(&mut line).is_err() {
+                    continue;
+                }
+                let asked = line.trim_end_matches(" HTTP/1.1\r\n").to_owned();
+                while reader.read_line(&mut line).is_ok() && !line.ends_with("\r\n\r\n") {}
+                shown += 1;
+                failed_over |= asked.starts_with("POST") && !part.refuses;
+                let (status, body) = answer(&part, &asked, failed_over, shown);
+                log.lock().expect("no panic").push(asked);
+                let body = body.to_string();
+                let length = body.len();
+                let _ = write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: {length}\r\n\r\n{body}");
+            }
+        });
+        Controller { directory, asked }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
+    fn drill(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_hotpair"))
+            .env_remove("HOTPAIR_CONFIG")
+            .env_remove("HOTPAIR_SOCKET")
+            .arg("--socket")
+            .arg(self.socket())
+            .args(["drill", "web"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
+    }
+
+    fn orders(&self) -> Vec<String> {
+        let asked = self.asked.lock().expect("no panic");
+        asked.iter().filter(|line| line.starts_with("POST")).cloned().collect()
+    }
+}
+
+fn answer(part: &Part, asked: &str, failed_over: bool, shown: u64) -> (u16, Value) {
+    let (epoch, primary) = if failed_over { (6, 0) } else { (5, 1) };
+    let protection = match part.protection {
+        Some(protection) => protection,
+        None if failed_over && part.never_protected => "unprotected",
+        None => "protected",
+    };
+    let member = |slot: u8| {
+        json!({
+            "slot": slot, "role": if slot == primary { "primary" } else { "standby" }, "phase": "serving",
+            "since_at_ms": 1, "generation": 7, "tap": "t", "internal_ip": "10.78.0.2", "state": "serving",
+            "beat_age_ms": 1.5, "sequence": 9, "requests": 100, "in_flight": 3, "why": null,
+        })
+    };
+    let why = (protection != "protected").then_some("the standby is being made");
+    let pair = json!({
+        "name": "web", "entry": ["203.0.113.10"], "protection": protection, "why": why, "since_at_ms": 1,
+        "primary": primary, "primary_since_at_ms": 1, "epoch": epoch, "paused": part.paused, "takeover": "mirror",
+        "members": [member(0), member(1)], "last": null,
+    });
+    let record = |kind: &str, at_ms: u64, epoch_after: u64, by: Option<&str>| {
+        json!({
+            "at_ms": at_ms, "pair": "web", "kind": kind, "slot": 0, "generation": 7, "epoch_before": epoch_after - 1,
+            "epoch_after": epoch_after, "detected_by": by, "detect_us": 1500, "flip_us": 20.0, "text": "slot 0 serves",
+        })
+    };
+    let old = [record("protected", 5_000, 5, None), record("failover", 2_000, 5, Some("heartbeat"))];
+    match asked.split(['?', ' ']).take(2).collect::<Vec<_>>()[..] {
+        ["GET", "/v1/status"] => (
+            200,
+            json!({
+                "api": 1, "version": "0.1.0", "host": "hv1", "pid": 1, "started_at_ms": 1, "protection": protection,
+                "hypervisor": { "kind": "libvirt", "accel": "kvm", "reachable": !part.hypervisor_gone, "why": null },
+                "troubles": if part.troubled { vec!["the uplink is down"] } else { vec![] }, "pairs": [pair],
+            }),
+        ),
+        ["GET", "/v1/history"] => {
+            let mut lines = Vec::new();
+            if failed_over && !part.never_protected {
+                lines.push(record("protected", 1_003_250, 6, None));
+            }
+            if failed_over {
+                lines.push(record("failover", 1_000_000, 6, Some("operator")));
+            }
+            lines.extend(old);
+            (200, Value::from(lines))
+        }
+        ["GET", "/v1/pairs/web"] => {
+            let mut show = pair;
+            let packets = if part.quiet { 10 } else { 10 * shown };
+            for (key, value) in [
+                ("mac", json!("02:68:70:00:00:01")),
+                ("heartbeat_source", json!("agent")),
+                ("interval_ms", json!(2.0)),
+                ("timeout_ms", json!(8.0)),
+                ("auto_replace", json!(!part.no_replacement)),
+                ("counters", json!([{ "name": "active_sent", "packets": packets }])),
+            ] {
+                show[key] = value;
+            }
+            (200, show)
+        }
+        ["POST", "/v1/pairs/web/failover"] if part.refuses => {
+            (409, json!({ "what": "failover", "why": "no standby", "way_out": "wait" }))
+        }
+        ["POST", "/v1/pairs/web/failover"] => (200, json!({ "text": "slot 0 serves", "epoch": 6 })),
+        _ => (404, json!({ "what": "pair", "why": format!("{asked} is unknown"), "way_out": "" })),
+    }
+}
+
+#[test]
+fn a_drill_fails_over_once_and_says_how_it_went() {
+    let controller = Controller::playing(Part::default());
+    let (exit, out, error) = controller.drill(&["--yes"]);
+    assert_eq!(exit, 0, "{out}{error}");
+    assert_eq!(controller.orders(), ["POST /v1/pairs/web/failover"]);
+    for words in [
+        "OK    protection   web is protected",
+        "the last member lost was replaced in 3.00 s, ",
+        "A drill of web makes slot 0 g7 serve at once. slot 1 g7 is muted, stopped",
+        "unprotected: 3.00 s the last time",
+        "web (epoch 5 -> 6): slot 0 serves",
+        "flip             20 µs",
+        "protected again  3.25 s",
+    ] {
+        assert!(out.contains(words), "{words:?} is not in {out}");
+    }
+    assert!(!out.contains("first answer     - "), "{out}");
+}
+
+#[test]
+fn a_drill_is_refused_on_a_bad_day_and_nothing_is_done() {
+    for (part, says) in [
+        (
+            Part { protection: Some("unprotected"), ..Part::default() },
+            "web is not protected: the standby is being",
+        ),
+        (Part { paused: true, ..Part::default() }, "hotpair resume web"),
+        (Part { no_replacement: true, ..Part::default() }, "replace.auto is off"),
+        (Part { hypervisor_gone: true, ..Part::default() }, "cannot be reached"),
+        (Part { troubled: true, ..Part::default() }, "the uplink is down"),
+    ] {
+        let controller = Controller::playing(part);
+        let (exit, out, error) = controller.drill(&["--yes"]);
+        assert_eq!(exit, 2, "{out}{error}");
+        assert!(out.contains("FAIL") && out.contains(says), "{says:?} is not in {out}");
+        assert!(error.contains("not ready for a drill; nothing was done"), "{error}");
+        assert!(controller.orders().is_empty(), "{:?}", controller.orders());
+    }
+}
+
+#[test]
+fn a_drill_that_is_not_meant_does_nothing() {
+    let controller = Controller::playing(Part::default());
+    let (exit, out, error) = controller.drill(&[]);
+    assert_eq!(exit, 3, "{out}{error}");
+    assert!(error.contains("nothing was done: say --yes"), "{error}");
+    assert!(out.contains("A drill of web makes"), "what would happen is said: {out}");
+    assert!(controller.orders().is_empty());
+}
+
+#[test]
+fn a_refused_failover_and_an_unknown_pair_are_told_as_by_other_verbs() {
+    let controller = Controller::playing(Part { refuses: true, ..Part::default() });
+    let (exit, _, error) = controller.drill(&["--yes"]);
+    assert_eq!((exit, error.as_str()), (2, "hotpair: failover: no standby\n    wait\n"));
+    let output = Command::new(env!("CARGO_BIN_EXE_hotpair"))
+        .args(["drill", "nobody", "--yes", "--socket"])
+        .arg(controller.socket())
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn a_pair_that_stays_unprotected_is_degraded() {
+    let controller = Controller::playing(Part { never_protected: true, quiet: true, ..Part::default() });
+    let (exit, out, error) = controller.drill(&["--yes", "--wait", "10ms"]);
+    assert_eq!(exit, 1, "{out}{error}");
+    assert!(out.contains("WARN  clients"), "{out}");
+    assert!(out.contains("protected again  -") && out.contains("the standby is being made"), "{out}");
+    assert!(out.contains("first answer     -") && out.contains("did anybody ask?"), "{out}");
+}
+
+#[test]
+fn the_json_is_whole_and_documented() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let page = std::fs::read_to_string(page).expect("docs/cli.md is there");
+    let section = page.split("### `drill -o json`").nth(1).expect("docs/cli.md has the schema");
+    let section = section.split("\n## ").next().expect("a first part");
+    let (exit, out, _) = Controller::playing(Part::default()).drill(&["--yes", "-o", "json"]);
+    assert_eq!(exit, 0);
+    let report: Value = serde_json::from_str(&out).expect("JSON and nothing else");
+    assert_eq!(report["protected_after_ms"], 3250.0);
+    assert_eq!(report["failover"]["flip_us"], 20.0);
+    assert_eq!(report["readiness"]["verdict"], "ok");
+    assert!(report["failover"]["first_answer_us"].as_f64().is_some_and(|us| us > 0.0), "{report}");
+    let names = report.as_object().into_iter().chain(report["failover"].as_object()).flatten();
+    for (name, _) in names {
+        assert!(section.contains(&format!("| `{name}` |")), "docs/cli.md does not describe {name}");
+    }
+    let controller = Controller::playing(Part { paused: true, ..Part::default() });
+    let (exit, out, _) = controller.drill(&["--yes", "-o", "json"]);
+    let report: Value = serde_json::from_str(&out).expect("JSON and nothing else");
+    assert_eq!((exit, report["failover"].is_null()), (2, true));
+}
