@@ -2,11 +2,12 @@
 
 mod cleanup;
 mod controller;
-mod failover;
+mod doctor;
 mod drill;
+mod failover;
 mod machine;
-mod mirror;
 mod metrics;
+mod mirror;
 mod network;
 mod one_voice;
 mod replacement;

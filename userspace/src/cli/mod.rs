@@ -5,6 +5,7 @@
 mod check;
 mod cleanup;
 mod completions;
+mod doctor;
 mod drill;
 mod failover;
 mod finding;
@@ -67,6 +68,8 @@ pub enum Verb {
     Run(run::Run),
     /// Read the configuration and look at this machine, without touching anything
     Check(check::Check),
+    /// Look at this machine closely: kernel, NIC, clock, disks, hypervisor, and how punctual it is
+    Doctor(doctor::Doctor),
     /// Show how everything is: protected or not, who serves, since when, what happened last
     Status(status::Status),
     /// Show one pair with its settings and counters
@@ -217,6 +220,7 @@ impl Verb {
         match self {
             Verb::Run(verb) => verb.go(globals).await,
             Verb::Check(verb) => verb.go(globals).await,
+            Verb::Doctor(verb) => verb.go(globals).await,
             Verb::Status(verb) => verb.go(globals).await,
             Verb::Show(verb) => verb.go(globals).await,
             Verb::History(verb) => verb.go(globals).await,

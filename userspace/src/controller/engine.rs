@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hotpair_abi::{PairId, Slot};
 use tokio::sync::oneshot;
 
-use super::{PairFacts, Shared, boottime, execute, report, wall_ms};
+use super::{PairFacts, Shared, boottime, execute, priority, report, wall_ms};
 use crate::api::types::{Done, PairStatus, Record, Refusal};
 use crate::pair::{self, Action, Event, Request, RequestId, Signs, State, step};
 use crate::store::HISTORY_LINES;
@@ -89,7 +89,12 @@ pub(crate) fn spawn(shared: Arc<Shared>, begun: Vec<Begun>, outbox: Outbox) -> J
     std::thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            prefer();
+            if let Err(why) = priority::raise() {
+                tracing::warn!(
+                    %why,
+                    "the engine runs at ordinary priority: a busy host may delay failovers (needs CAP_SYS_NICE)"
+                );
+            }
             let mut engine = Engine {
                 shared,
                 pairs: Vec::new(),
@@ -106,17 +111,6 @@ pub(crate) fn spawn(shared: Arc<Shared>, begun: Vec<Begun>, outbox: Outbox) -> J
             engine.run(&outbox);
         })
         .expect("a thread can be started")
-}
-
-/// Runs this thread before ordinary ones where that is allowed: a busy host must not look like a dead member.
-fn prefer() {
-    let parameter = libc::sched_param { sched_priority: 10 };
-    // SAFETY: sched_setscheduler(2) reads the parameter and changes this thread alone.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) };
-    if result != 0 {
-        let why = std::io::Error::last_os_error();
-        tracing::warn!(%why, "the engine runs at ordinary priority: a busy host may delay failovers (needs CAP_SYS_NICE)");
-    }
 }
 
 impl Engine {

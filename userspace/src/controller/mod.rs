@@ -6,6 +6,7 @@
 //! | `execute.rs` | what actions come to: taps, members, announcements |
 //! | `metrics.rs` | what Prometheus is told |
 //! | `quiet.rs` | the right moment for a switchover |
+//! | `priority.rs` | that the engine comes first |
 //! | `scrape.rs` | where Prometheus asks |
 //! | `report.rs` | status, show and history as the API tells them |
 //! | `service.rs` | what the service manager is told |
@@ -17,6 +18,7 @@
 mod engine;
 mod execute;
 mod metrics;
+pub(crate) mod priority;
 mod quiet;
 mod report;
 mod scrape;

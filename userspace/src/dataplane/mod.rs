@@ -30,6 +30,8 @@ mod uplink;
 
 pub use error::DataplaneError;
 pub use events::Events;
+pub use sys::has_tcx;
+pub use uplink::{Attached, attached};
 
 /// The largest MTU of an uplink: a frame with its headroom must fit into one page, or the kernel cannot duplicate it
 /// (`xdpf_clone` gives up, and then the other member does not get it either).

@@ -33,6 +33,23 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
 }
 
+/// Whether the kernel has TCX: it is asked for the programs on the loopback. Needs CAP_NET_ADMIN.
+///
+/// # Errors
+/// When it may not be asked.
+pub fn has_tcx() -> io::Result<bool> {
+    let mut attr = zeroed();
+    attr.query.__bindgen_anon_1.target_ifindex = 1;
+    attr.query.attach_type = bpf_attach_type::BPF_TCX_INGRESS as u32;
+    match bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
+        Ok(_) => Ok(true),
+        // A kernel that does not know the attach type; the loopback without any program.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Attaches a program to an interface by a link.
 pub(super) fn link_create(
     program: BorrowedFd<'_>,

@@ -117,12 +117,38 @@ fn attach_error(uplink: &Uplink, source: io::Error) -> DataplaneError {
     DataplaneError::Attach { program: "from_uplink", name, source, hint }
 }
 
-fn program_name(id: u32) -> String {
-    let name = aya::programs::loaded_programs()
+/// An XDP program on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its id.
+    pub id: u32,
+    /// Its name; none if it has none or may not be asked.
+    pub name: Option<String>,
+    /// Whether it is in the stack instead of in the driver.
+    pub generic: bool,
+}
+
+/// The XDP program on an interface, whosever it is. Only looks.
+///
+/// # Errors
+/// When there is no such interface.
+pub fn attached(index: u32) -> io::Result<Option<Attached>> {
+    Ok(ask(index)?.xdp.map(|(mode, id)| Attached {
+        id,
+        name: name_of(id),
+        generic: mode == XDP_ATTACHED_SKB,
+    }))
+}
+
+fn name_of(id: u32) -> Option<String> {
+    aya::programs::loaded_programs()
         .filter_map(Result::ok)
         .find(|program| program.id() == id)
         .and_then(|program| program.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "unnamed".to_owned());
+}
+
+fn program_name(id: u32) -> String {
+    let name = name_of(id).unwrap_or_else(|| "unnamed".to_owned());
     format!("{name:?} (id {id})")
 }
 

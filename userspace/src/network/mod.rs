@@ -10,6 +10,7 @@ mod announce;
 mod error;
 mod frame;
 mod link;
+pub mod nic;
 mod packet_socket;
 mod probe;
 mod tap;

@@ -14,6 +14,18 @@ use crate::network::{HostAddress, Link, Network, NetworkError};
 /// them with their headroom.
 const MTU: u32 = 3498;
 
+/// The uplink alone, where there is no configuration.
+pub(in crate::cli) async fn look_at_uplink(name: &str) -> Finding {
+    let link = match Network::open().await {
+        Ok(network) => network.link(name).await,
+        Err(error) => Err(error),
+    };
+    match link {
+        Ok(link) => judge_uplink(name, link.as_ref()),
+        Err(error) => Finding::fail("uplink", chain(&error), "`ip link` lists the interfaces there are"),
+    }
+}
+
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     match ask(config).await {
         Ok(findings) => findings,

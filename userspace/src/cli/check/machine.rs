@@ -16,6 +16,11 @@ const CAPABILITIES: [(u32, &str); 4] =
 /// statfs(2)'s type of a bpffs, BPF_FS_MAGIC of linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
+/// What can be looked at without a configuration.
+pub(in crate::cli) fn look_without_configuration() -> Vec<Finding> {
+    vec![kernel(), privileges(), bpffs(Path::new("/sys/fs/bpf/hotpair"))]
+}
+
 pub(super) fn look(config: &Config) -> Vec<Finding> {
     let mut findings = vec![kernel(), privileges(), bpffs(&config.host.bpf_dir)];
     findings.push(writable("state_dir", &config.host.state_dir));
@@ -72,7 +77,7 @@ fn judge_privileges(status: &str) -> Finding {
 }
 
 /// The nearest thing on the way to `path` that exists.
-fn existing(path: &Path) -> &Path {
+pub(in crate::cli) fn existing(path: &Path) -> &Path {
     path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
 }
 

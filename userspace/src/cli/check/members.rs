@@ -113,7 +113,7 @@ fn judge_memory(needed_kib: u64, meminfo: &str) -> Option<Finding> {
     })
 }
 
-async fn acceleration(accel: Accel) -> Finding {
+pub(in crate::cli) async fn acceleration(accel: Accel) -> Finding {
     let works = tokio::task::spawn_blocking(kvm::works).await.unwrap_or_else(|error| Err(error.to_string()));
     judge_acceleration(accel, works)
 }
@@ -137,7 +137,7 @@ fn judge_acceleration(accel: Accel, works: Result<(), String>) -> Finding {
 
 /// Whether libvirt answers. Its calls block, some for ever: so in a thread of its own, which is left behind if it hangs.
 #[cfg(feature = "libvirt")]
-async fn libvirt(uri: &str) -> Finding {
+pub(in crate::cli) async fn libvirt(uri: &str) -> Finding {
     let asked = uri.to_owned();
     // libvirt's own habit is to print errors to standard error as well.
     virt::error::clear_error_callback();
@@ -169,7 +169,7 @@ async fn libvirt(uri: &str) -> Finding {
 
 #[cfg(not(feature = "libvirt"))]
 #[allow(clippy::unused_async, reason = "as with libvirt")]
-async fn libvirt(uri: &str) -> Finding {
+pub(in crate::cli) async fn libvirt(uri: &str) -> Finding {
     let _ = PATIENCE;
     Finding::fail(
         "libvirt",

@@ -2,9 +2,9 @@
 //!
 //! It only looks. `run` looks in the same way first, and refuses what this calls a failure.
 
-mod links;
-mod machine;
-mod members;
+pub(super) mod links;
+pub(super) mod machine;
+pub(super) mod members;
 
 use clap::Args;
 

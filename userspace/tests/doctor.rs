@@ -1,0 +1,141 @@
+//! `hotpair doctor` on NICs made for it, each in a network namespace that dies with the command.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+const UPLINK: &str = "ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up";
+
+/// Exit code and findings.
+fn doctor(prepare: &str, arguments: &str) -> (i32, Vec<Value>) {
+    let script = format!("{prepare}\nexec {} doctor -o json {arguments}", env!("CARGO_BIN_EXE_hotpair"));
+    let output = Command::new("unshare")
+        .args(["--net", "sh", "-ec", &script])
+        .env_remove("HOTPAIR_CONFIG")
+        .output()
+        .expect("unshare runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let findings: Value = serde_json::from_str(&text)
+        .unwrap_or_else(|_| panic!("no JSON: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    let worst = match findings["verdict"].as_str() {
+        Some("ok") => 0,
+        Some("warn") => 1,
+        _ => 2,
+    };
+    let exit = output.status.code().expect("it exits");
+    assert_eq!(exit, worst, "the exit code is the verdict");
+    (exit, findings["findings"].as_array().expect("a list").clone())
+}
+
+fn of<'f>(findings: &'f [Value], check: &str) -> &'f Value {
+    let found = findings.iter().find(|finding| finding["check"] == check);
+    found.unwrap_or_else(|| panic!("nothing is said of {check}: {findings:#?}"))
+}
+
+/// Namespaces need root; and a configuration of this machine would be read.
+fn may_run() -> bool {
+    let may =
+        rustix::process::geteuid().is_root() && !std::path::Path::new("/etc/hotpair/hotpair.toml").exists();
+    if !may {
+        eprintln!("SKIPPED: needs root for a network namespace, and a machine without hotpair");
+    }
+    may
+}
+
+#[test]
+fn without_a_configuration_the_named_uplink_is_looked_at() {
+    if !may_run() {
+        return;
+    }
+    let (_, findings) = doctor(UPLINK, "--uplink up0");
+    for check in [
+        "configuration",
+        "kernel",
+        "privileges",
+        "bpf_dir",
+        "libvirt",
+        "acceleration",
+        "btf",
+        "tcx",
+        "jit",
+        "clock",
+        "uplink",
+        "xdp",
+        "xdp_program",
+        "offloads",
+        "txqueuelen",
+        "punctuality",
+    ] {
+        let finding = of(&findings, check);
+        assert_eq!(finding["way_out"].is_null(), finding["level"] == "ok", "{finding}");
+    }
+    for check in ["uplink", "xdp", "xdp_program", "offloads", "txqueuelen"] {
+        assert_eq!(of(&findings, check)["level"], "ok", "{}", of(&findings, check));
+    }
+    assert!(
+        of(&findings, "xdp")["what"].as_str().is_some_and(|what| what.contains("(veth)")),
+        "{findings:#?}"
+    );
+    let (exit, findings) = doctor("true", "");
+    assert!(exit >= 1 && of(&findings, "uplink")["what"] == "none is named: nothing is known of the NIC");
+}
+
+#[test]
+fn what_is_wrong_with_the_uplink_is_said_with_a_way_out() {
+    if !may_run() {
+        return;
+    }
+    for (prepare, check, level, way_out) in [
+        (format!("{UPLINK}; ip link set up0 mtu 9000"), "uplink", "fail", "mtu 1500"),
+        ("true".to_owned(), "uplink", "fail", "ip link"),
+        (format!("{UPLINK}; ip link set up0 txqueuelen 50"), "txqueuelen", "warn", "txqueuelen 1000"),
+        ("ip link add up0 type bridge; ip link set up0 up".to_owned(), "xdp", "fail", "generic"),
+    ] {
+        let (exit, findings) = doctor(&prepare, "--uplink up0");
+        let finding = of(&findings, check);
+        assert_eq!(finding["level"], level, "{prepare}: {finding}");
+        assert!(finding["way_out"].as_str().is_some_and(|way| way.contains(way_out)), "{finding}");
+        assert!(exit >= if level == "fail" { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_as_check_does_it() {
+    if !may_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (file, at) = (directory.path().join("hotpair.toml"), directory.path().display());
+    let text = format!(
+        "[host]\nuplink = \"up0\"\nxdp = \"generic\"\ninternal_net = \"10.78.0.0/24\"\nstate_dir = \"{at}/state\"\n\
+         run_dir = \"{at}/run\"\nbpf_dir = \"/sys/fs/bpf/hotpair-test-doctor\"\n[hypervisor]\nkind = \"command\"\n\
+         [[pair]]\nname = \"dr\"\nentry = [\"203.0.113.10\"]\nheartbeat = {{ interval = \"1ms\", timeout = \"2ms\" }}\n\
+         [pair.command]\nstart = [\"true\"]\nstop = [\"true\"]\nrelease = [\"true\"]\nstatus = [\"/no/such/program\"]\n"
+    );
+    std::fs::write(&file, &text).expect("writable");
+    let (exit, findings) = doctor(UPLINK, &format!("--config {}", file.display()));
+    assert_eq!(exit, 2);
+    for (check, level) in [
+        ("pair dr: command", "fail"),
+        ("uplink", "ok"),
+        ("xdp", "warn"),
+        ("state space", "ok"),
+        // Nobody wakes without any delay, so 2 ms is too short for everybody.
+        ("punctuality", "warn"),
+    ] {
+        assert_eq!(of(&findings, check)["level"], level, "{}", of(&findings, check));
+    }
+    assert_eq!(findings.iter().filter(|finding| finding["check"] == "uplink").count(), 1);
+    assert!(
+        !directory.path().join("state").exists() && !directory.path().join("run").exists(),
+        "it only looks"
+    );
+    std::fs::write(&file, text.replace("uplink", "uplnk")).expect("writable");
+    let output = Command::new(env!("CARGO_BIN_EXE_hotpair"))
+        .arg("doctor")
+        .arg("--config")
+        .arg(&file)
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(3), "a wrong configuration is not passed over");
+}
