@@ -1,7 +1,7 @@
 //! Prepares what the demo needs and hands over to `hotpair-demo`, which plays it (`tests/src/demo`): the guest, where
 //! QEMU may read it, its domain template, and a running libvirtd.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::exec::{cargo, is_root, run, say, target_dir};
 use crate::guest_image::{self, Guest};
@@ -20,6 +21,7 @@ const ENTRIES: [&str; 2] = ["203.0.113.10", "2001:db8:77::10"];
 const INTERVAL: &str = "10ms";
 /// QEMU runs as libvirt's own user, which may not enter a home directory; here it may.
 const STAGE: &str = "/var/lib/libvirt/images/hotpair-demo";
+const LOCK: &str = "/run/hotpair-guest.lock";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -77,13 +79,14 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
 /// The guest where QEMU may read it. Gone when dropped.
 pub(crate) struct Deployed {
     kept: bool,
+    _alone: File,
 }
 
 impl Deployed {
     /// Builds the guest and brings it there.
     pub(crate) fn new(verb: &str) -> Result<Deployed> {
         let guest = guest_image::build(verb, &agent_options())?;
-        let deployed = Deployed { kept: false };
+        let deployed = Deployed { kept: false, _alone: alone(verb)? };
         deploy(&guest, deployed.dir())?;
         Ok(deployed)
     }
@@ -97,6 +100,16 @@ impl Deployed {
     fn keep(&mut self) {
         self.kept = true;
     }
+}
+
+/// One guest at a time: demos and tests of this machine share its place.
+fn alone(verb: &str) -> Result<File> {
+    let lock = File::create(LOCK).with_context(|| format!("cannot make {LOCK}"))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        say(verb, "another demo or test uses the guest; waiting for its end");
+        flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("cannot lock {LOCK}"))?;
+    }
+    Ok(lock)
 }
 
 impl Drop for Deployed {

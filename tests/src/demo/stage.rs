@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use hotpair::api::types::{PairStatus, Protection, Record, RecordKind, Show, Status};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Demo, Voice};
@@ -24,6 +25,8 @@ const NETNS: &str = "hotpair-demo-client";
 const ENTRY_V4: &str = "203.0.113.10";
 const ENTRY_V6: &str = "2001:db8:77::10";
 const SCRATCH: &str = "/run/hotpair-demo";
+/// Held while a demo plays: everything of it has fixed names.
+const LOCK: &str = "/run/hotpair-demo.lock";
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -46,6 +49,24 @@ pub struct Stage {
     client: Option<Netns>,
     controller: Option<Child>,
     kept: bool,
+    _alone: File,
+}
+
+/// Waits until no other demo plays.
+fn alone(voice: Voice) -> Result<File> {
+    let lock = File::create(LOCK).with_context(|| format!("cannot make {LOCK}"))?;
+    let mut told = false;
+    while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(error).with_context(|| format!("cannot lock {LOCK}"));
+        }
+        if !std::mem::replace(&mut told, true) {
+            voice.say("another demo is playing; waiting for its end");
+        }
+        interrupted()?;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(lock)
 }
 
 impl Stage {
@@ -54,7 +75,9 @@ impl Stage {
         if !rustix::process::geteuid().is_root() {
             bail!("the demo needs root: it makes a network namespace, loads eBPF programs and starts VMs");
         }
-        let mut stage = Stage { demo: demo.clone(), voice, client: None, controller: None, kept: false };
+        let alone = alone(voice)?;
+        let mut stage =
+            Stage { demo: demo.clone(), voice, client: None, controller: None, kept: false, _alone: alone };
         // What a killed demo left behind.
         stage.remove_all();
         for room in ["state", "run"] {
@@ -343,8 +366,10 @@ impl Drop for Stage {
 /// # Errors
 /// What is still there.
 pub fn clean(demo: &Demo) -> Result<()> {
+    let voice = Voice::new();
+    let alone = alone(voice)?;
     let mut stage =
-        Stage { demo: demo.clone(), voice: Voice::new(), client: None, controller: None, kept: false };
+        Stage { demo: demo.clone(), voice, client: None, controller: None, kept: false, _alone: alone };
     let pid = fs::read_to_string(format!("{SCRATCH}/run/lock")).ok();
     if let Some(pid) = pid.and_then(|pid| pid.trim().parse().ok()).and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::TERM);
