@@ -370,6 +370,28 @@ fn a_pairs_addresses_are_its_own_and_can_change() {
     });
 }
 
+/// What `ip maddr` says of the uplink's filter.
+fn hears(address: [u8; 16]) -> bool {
+    let [.., a, b, c] = address;
+    let output = std::process::Command::new("ip").args(["maddr", "show", "dev", "up0"]).output().expect("ip");
+    String::from_utf8_lossy(&output.stdout).contains(&format!("33:33:ff:{a:02x}:{b:02x}:{c:02x}"))
+}
+
+#[test]
+fn the_uplink_lets_the_questions_for_an_entry_address_in() {
+    alone(|| {
+        let bench = Bench::new();
+        assert!(hears(entry_v6(WEB)) && hears(entry_v6(DB)));
+        bench.plane.put_pair(DB, &PairSetup { entry: vec![], ..setup(DB, "db") }).expect("no addresses");
+        assert!(hears(entry_v6(WEB)) && !hears(entry_v6(DB)));
+        let Bench { plane, .. } = bench;
+        drop(plane);
+        assert!(hears(entry_v6(WEB)), "without a controller as well");
+        Dataplane::remove_all(&bpf_dir()).expect("cleaning up");
+        assert!(!hears(entry_v6(WEB)));
+    });
+}
+
 #[test]
 fn a_removed_pair_leaves_nothing_behind() {
     alone(|| {

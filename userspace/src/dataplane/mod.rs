@@ -19,6 +19,7 @@ use crate::config::XdpMode;
 
 mod error;
 mod events;
+mod hear;
 mod layout;
 mod load;
 mod pairs;
@@ -79,6 +80,7 @@ pub enum Opened {
 /// Dropping it stops nothing: everything is pinned.
 pub struct Dataplane {
     pins: pins::Pins,
+    uplink: String,
     rows: u32,
     pairs: rows::Rows<Pair>,
     members: rows::Rows<Member>,
@@ -120,13 +122,14 @@ impl Dataplane {
         let pins = pins::Pins::open(bpf_dir)?;
         let plane = load::load(&pins, uplink, is_veth, host_internal_ip, max_pairs)?;
         let opened = plane.opened;
-        let this = Dataplane::over(pins, plane)?;
+        let this = Dataplane::over(pins, uplink, plane)?;
         this.refresh_taps()?;
+        this.hear_entries()?;
         uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd())?;
         Ok((this, opened))
     }
 
-    fn over(pins: pins::Pins, plane: load::Plane) -> Result<Dataplane, DataplaneError> {
+    fn over(pins: pins::Pins, uplink: &Uplink, plane: load::Plane) -> Result<Dataplane, DataplaneError> {
         let map = |name: &str| {
             let path = pins.map(name);
             MapData::from_pin(&path)
@@ -148,6 +151,7 @@ impl Dataplane {
                 .map_err(|error| typed("STATS", error))?,
         };
         Ok(Dataplane {
+            uplink: uplink.name.clone(),
             rows: plane.pairs,
             pairs: rows::Rows::new(pairs.fd().as_fd(), plane.pairs)
                 .map_err(|source| mapped("PAIRS", source))?,

@@ -9,7 +9,7 @@ use hotpair_abi::count::PER_ROW;
 use hotpair_abi::maps::{Entry, PAIR_IN_USE, PAIR_PROBE, Pair};
 use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
 
-use super::{Dataplane, DataplaneError, Maps, PairSetup, put, rows};
+use super::{Dataplane, DataplaneError, Maps, PairSetup, hear, put, rows};
 
 fn key(address: IpAddr) -> [u8; 16] {
     match address {
@@ -100,11 +100,10 @@ impl Dataplane {
         }
         group(&mut maps, id)?;
         for key in obsolete {
-            maps.entries
-                .remove(&key)
-                .map_err(|error| DataplaneError::map("removing an entry address", &error))?;
+            self.remove_entry(&mut maps, key)?;
         }
         for key in wanted {
+            self.hear(key, true);
             maps.entries.insert(key, Entry { pair: id.0 }, 0).map_err(|error| {
                 DataplaneError::map(format!("adding the entry address {}", address(key)), &error)
             })?;
@@ -128,9 +127,7 @@ impl Dataplane {
         let keys: Vec<_> =
             maps.entries.iter().filter_map(Result::ok).filter(|(_, entry)| entry.pair == id.0).collect();
         for (key, _) in keys {
-            maps.entries
-                .remove(&key)
-                .map_err(|error| DataplaneError::map("removing an entry address", &error))?;
+            self.remove_entry(&mut maps, key)?;
         }
         let cpus =
             aya::util::nr_cpus().map_err(|(_, source)| DataplaneError::kernel("counting CPUs", source))?;
@@ -144,6 +141,44 @@ impl Dataplane {
         rows::clear(row);
         for slot in Slot::BOTH {
             self.clear_member(id, slot);
+        }
+        Ok(())
+    }
+
+    fn remove_entry(&self, maps: &mut Maps, key: [u8; 16]) -> Result<(), DataplaneError> {
+        maps.entries
+            .remove(&key)
+            .map_err(|error| DataplaneError::map("removing an entry address", &error))?;
+        // Another entry address may be of the same solicited-node group.
+        let mac = hear::solicited_node_mac(key);
+        let shared = maps
+            .entries
+            .keys()
+            .filter_map(Result::ok)
+            .any(|other| !is_v4_key(&other) && hear::solicited_node_mac(other) == mac);
+        if !shared {
+            self.hear(key, false);
+        }
+        Ok(())
+    }
+
+    /// Lets the questions for an IPv6 entry address in. Not being able to is no reason not to serve: many NICs let all
+    /// multicast in, and others are told by unsolicited advertisements.
+    fn hear(&self, key: [u8; 16], on: bool) {
+        if is_v4_key(&key) {
+            return;
+        }
+        if let Err(error) = hear::hear(&self.uplink, hear::solicited_node_mac(key), on) {
+            let address = address(key);
+            tracing::warn!(uplink = self.uplink, %address, %error, "cannot change what multicast the uplink lets in");
+        }
+    }
+
+    /// After adoption: the uplink may be a new one, which lets nothing in yet.
+    pub(super) fn hear_entries(&self) -> Result<(), DataplaneError> {
+        let maps = self.maps();
+        for key in maps.entries.keys() {
+            self.hear(key.map_err(|error| DataplaneError::map("reading ENTRIES", &error))?, true);
         }
         Ok(())
     }

@@ -13,11 +13,13 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aya::maps::{Array, HashMap, Map, MapData};
+use hotpair_abi::maps::{Entry, Host};
 use hotpair_abi::{PairId, Slot};
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::{DataplaneError, layout, sys};
+use super::{DataplaneError, hear, layout, sys};
 
 /// <linux/magic.h>
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -151,6 +153,7 @@ pub(super) fn remove_all(dir: &Path) -> Result<Vec<String>, DataplaneError> {
         fs::remove_file(&path).map_err(failed(&path))?;
         removed.push(format!("{what} on {}", at.unwrap_or_else(|| "an interface that is gone".to_owned())));
     }
+    hear_no_more(dir);
     // HOST first: without it, what is left of an interrupted removal counts as half made.
     for layout in layout::all(1).iter().rev() {
         let path = dir.join("maps").join(layout.name);
@@ -168,6 +171,24 @@ pub(super) fn remove_all(dir: &Path) -> Result<Vec<String>, DataplaneError> {
         let _ = fs::remove_dir(dir);
     }
     Ok(removed)
+}
+
+/// Takes the entry addresses' groups out of the uplink's filter again, if all of it is still there.
+fn hear_no_more(dir: &Path) {
+    let open = |name: &str| MapData::from_pin(dir.join("maps").join(name)).ok();
+    let host = open(layout::HOST).and_then(|map| Array::<_, Host>::try_from(Map::Array(map)).ok());
+    let Some(uplink) =
+        host.and_then(|map| map.get(&0, 0).ok()).and_then(|host| interface_name(host.uplink_ifindex))
+    else {
+        return;
+    };
+    let entries =
+        open("ENTRIES").and_then(|map| HashMap::<_, [u8; 16], Entry>::try_from(Map::HashMap(map)).ok());
+    for key in entries.iter().flat_map(|entries| entries.keys()).filter_map(Result::ok) {
+        if !hotpair_abi::is_v4_key(&key) {
+            let _ = hear::hear(&uplink, hear::solicited_node_mac(key), false);
+        }
+    }
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
