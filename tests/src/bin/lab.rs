@@ -69,15 +69,16 @@ The lab {id} is up; the pair {PAIR:?} is protected, slot {primary} serves.
   client {CLIENT_V4} ── uplink ── host {HOST_V4} ── members in slot 0 and 1; entry {} and {}
 
 Try, in another terminal:
-  cargo xtask lab exec client -- curl -s http://{}/      who answers
-  cargo xtask lab exec client -- ping -i 0.1 {}          watch it while you break things
-  cargo xtask lab exec host -- hotpair status                   protected or not
+  cargo xtask lab exec client -- curl -s http://{}/                            who answers
+  cargo xtask lab exec client -- hotpair-load udp {}:7 --duration 10s --json /dev/null
+                                                    numbered datagrams; break things meanwhile
+  cargo xtask lab exec host -- hotpair status                     protected or not
   cargo xtask lab exec host -- hotpair switchover {PAIR}
-  cargo xtask lab exec {primary} -- ip address                        inside the member in slot {primary}
-  kill -9 {:<40} the primary's machine dies
+  cargo xtask lab exec {primary} -- ip address                              inside the member in slot {primary}
+  kill -9 {:<48}the primary's machine dies
 
 Files: {} (hotpair.toml, log/, volumes/)
-Ctrl-C ends it and removes everything.",
+Ctrl-C ends it and removes everything. More in docs/lab.md.",
         ENTRY[0],
         ENTRY[1],
         ENTRY[0],
