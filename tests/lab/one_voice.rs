@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use hotpair::api::types::MemberPhase;
 use hotpair_tests::frames::{self, Macs};
 use hotpair_tests::lab::{CLIENT_V4, CLIENT_V6, ENTRY, HOST_V4, Lab, Machine, PAIR};
+use hotpair_tests::ping::ping;
 use hotpair_tests::wire::{Capture, containing};
 
 use crate::scenario::{load, protected};
@@ -130,6 +131,16 @@ fn heard(lab: &Lab, machine: &Machine, marker: &Marker, frames: &[Vec<u8>]) -> R
     Ok(containing(&heard, marker).count())
 }
 
+/// Whether a datagram from one member to its peer arrives there.
+fn peer_hears(from: &Machine, peer: &Machine, marker: &Marker) -> Result<bool> {
+    let (me, other) = (Ipv4Addr::from(hotpair_abi::ME_V4), Ipv4Addr::from(hotpair_abi::PEER_V4));
+    let macs = Macs { from: guest_mac(), to: hotpair_abi::GATEWAY_MAC };
+    peer.capture()?;
+    from.inject(&[frames::udp(macs, (me, 4000).into(), (other, 4001).into(), marker)])?;
+    std::thread::sleep(Duration::from_millis(100));
+    Ok(peer.captured()?.iter().any(|frame| frame.windows(marker.len()).any(|window| window == marker)))
+}
+
 #[test]
 fn of_the_standby_nothing_is_heard_and_of_the_primary_only_answers() -> Result<()> {
     let name = "of_the_standby_nothing_is_heard_and_of_the_primary_only_answers";
@@ -159,9 +170,21 @@ fn of_a_failed_primary_nothing_is_heard_any_more_even_when_it_cannot_be_stopped(
     let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
     let (old, survivor) = (lab.primary()?, lab.standby()?);
     let epoch = lab.pair()?.epoch;
+    let internal_ip = lab.pair()?.members[usize::from(old.slot())].internal_ip;
+    let host_reaches_it = |deadline| -> Result<bool> {
+        let _inside = lab.host().netns().enter()?;
+        Ok(ping(internal_ip.into(), deadline).is_ok())
+    };
+    ensure!(peer_hears(&old, &survivor, b"PEERHEAR")?, "while it serves its peer hears it");
+    ensure!(host_reaches_it(Duration::from_secs(2))?, "and the host reaches it");
     lab.refuse_stop(true)?;
     old.kill_agent()?;
     lab.wait_pair("the failover", |pair| pair.epoch > epoch && pair.primary == Some(survivor.slot()))?;
+    ensure!(!peer_hears(&old, &survivor, b"PEERDEAF")?, "a muted member is not heard by its peer either");
+    ensure!(!host_reaches_it(Duration::from_millis(300))?, "nor reached by the host");
+    old.capture()?;
+    load(&lab)?;
+    ensure!(old.captured()?.is_empty(), "a muted member receives nothing any more");
     let everything = [answers(b"OLDPRIM2")?, noise(b"OLDPRIM2")?].concat();
     ensure!(heard(&lab, &old, b"OLDPRIM2", &everything)? == 0);
     let pair = lab.pair()?;
