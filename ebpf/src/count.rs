@@ -46,4 +46,20 @@ impl Exit {
         add((self.0 >> 32) as u32 * PER_ROW + (self.0 >> 8) as u32 % PER_ROW);
         (self.0 & 0xff) as i32
     }
+
+    /// Whether the frame goes no further than here (XDP_PASS and TC_ACT_SHOT are one number).
+    #[cfg(feature = "log")]
+    #[inline(always)]
+    pub fn is_drop(self) -> bool {
+        use aya_ebpf::bindings::{TC_ACT_SHOT, xdp_action::XDP_DROP};
+        let action = (self.0 & 0xff) as u32;
+        action == XDP_DROP || action == TC_ACT_SHOT as u32
+    }
+
+    /// Row and counter.
+    #[cfg(feature = "log")]
+    #[inline(always)]
+    pub fn reason(self) -> (u32, u32) {
+        ((self.0 >> 32) as u32, (self.0 >> 8) as u32 % PER_ROW)
+    }
 }

@@ -26,25 +26,37 @@ mod uplink_neighbour;
 /// XDP on the uplink.
 #[xdp]
 pub fn from_uplink(ctx: XdpContext) -> u32 {
-    from_uplink::from_uplink(ctx.ctx).take() as u32
+    end(&ctx, from_uplink::from_uplink(ctx.ctx)) as u32
 }
 
 /// XDP on the devmap's way out to a tap.
 #[xdp(map = "devmap")]
 pub fn to_guest(ctx: XdpContext) -> u32 {
-    to_guest::to_guest(ctx.ctx).take() as u32
+    end(&ctx, to_guest::to_guest(ctx.ctx)) as u32
 }
 
 /// TCX at a tap's ingress.
 #[classifier]
 pub fn from_guest(ctx: TcContext) -> i32 {
-    from_guest::from_guest(ctx.as_ptr().cast()).take()
+    end(&ctx, from_guest::from_guest(ctx.as_ptr().cast()))
 }
 
 /// TCX at a tap's egress.
 #[classifier]
 pub fn to_guest_from_host(ctx: TcContext) -> i32 {
-    to_guest_from_host::to_guest_from_host(ctx.as_ptr().cast()).take()
+    end(&ctx, to_guest_from_host::to_guest_from_host(ctx.as_ptr().cast()))
+}
+
+/// Counts why, says so if it was built to, and gives the verdict.
+#[inline(always)]
+fn end<C: EbpfContext>(ctx: &C, exit: count::Exit) -> i32 {
+    #[cfg(feature = "log")]
+    if exit.is_drop() {
+        let (row, why) = exit.reason();
+        aya_log_ebpf::debug!(ctx, "row {} counter {}: passed or dropped", row, why);
+    }
+    let _ = ctx;
+    exit.take()
 }
 
 #[cfg(not(test))]

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod bench;
+mod cost;
 mod counters;
 mod frames;
 mod from_guest_table;

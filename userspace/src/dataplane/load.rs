@@ -30,9 +30,8 @@ pub(super) struct Plane {
     pub(super) opened: Opened,
     pub(super) pairs: u32,
     pub(super) programs: Vec<Loaded>,
-    /// Keeps aya-log's reader.
     #[cfg(feature = "log")]
-    pub(super) ebpf: Ebpf,
+    pub(super) log: super::log_lines::Reader,
 }
 
 /// The row of `HOST` that is pinned, if the maps are whole.
@@ -123,7 +122,7 @@ pub(super) fn load(
         pairs,
         programs,
         #[cfg(feature = "log")]
-        ebpf,
+        log: super::log_lines::Reader::start(&mut ebpf).map_err(load_error)?,
     })
 }
 

@@ -22,6 +22,8 @@ mod events;
 mod hear;
 mod layout;
 mod load;
+#[cfg(feature = "log")]
+mod log_lines;
 mod pairs;
 mod pins;
 mod rows;
@@ -89,7 +91,7 @@ pub struct Dataplane {
     maps: Mutex<Maps>,
     events_taken: Arc<AtomicBool>,
     #[cfg(feature = "log")]
-    _ebpf: Mutex<aya::Ebpf>,
+    _log: log_lines::Reader,
 }
 
 struct Maps {
@@ -161,7 +163,7 @@ impl Dataplane {
             maps: Mutex::new(maps),
             events_taken: Arc::new(AtomicBool::new(false)),
             #[cfg(feature = "log")]
-            _ebpf: Mutex::new(plane.ebpf),
+            _log: plane.log,
             pins,
         })
     }
