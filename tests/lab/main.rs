@@ -10,6 +10,7 @@ mod metrics;
 mod mirror;
 mod network;
 mod one_voice;
+mod refusal;
 mod replacement;
 mod scenario;
 mod switchover;

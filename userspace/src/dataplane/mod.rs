@@ -125,10 +125,14 @@ impl Dataplane {
         let plane = load::load(&pins, uplink, is_veth, host_internal_ip, max_pairs)?;
         let opened = plane.opened;
         let this = Dataplane::over(pins, uplink, plane)?;
-        this.refresh_taps()?;
-        this.hear_entries()?;
-        uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd())?;
-        Ok((this, opened))
+        let attached = this
+            .refresh_taps()
+            .and_then(|()| this.hear_entries())
+            .and_then(|()| uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd()));
+        if attached.is_err() && opened == Opened::Fresh {
+            this.pins.forget_half_made();
+        }
+        attached.map(|()| (this, opened))
     }
 
     fn over(pins: pins::Pins, uplink: &Uplink, plane: load::Plane) -> Result<Dataplane, DataplaneError> {

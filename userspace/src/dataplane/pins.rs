@@ -71,6 +71,17 @@ impl Pins {
         }
         Ok(())
     }
+
+    /// Leaves no trace of a start that was refused: neither maps nor the directories that were made for them.
+    pub(super) fn forget_half_made(&self) {
+        if let Err(error) = self.remove_half_made() {
+            tracing::warn!(dir = %self.dir.display(), "the maps of the refused start stay: {error}");
+        }
+        // What somebody else has put there keeps its directory.
+        for dir in [self.dir.join("maps"), self.dir.join("links"), self.dir.clone()] {
+            let _ = fs::remove_dir(dir);
+        }
+    }
 }
 
 /// Detaches a pinned link and removes its pin; success when there is none. The kernel lets go of a link some time after
