@@ -118,13 +118,16 @@ impl Lab {
         Ok(())
     }
 
-    /// Runs the `hotpair` command against this lab's controller.
+    /// Runs the `hotpair` command with this lab's configuration, unless the arguments name another one.
     ///
     /// # Errors
     /// When it cannot be run at all.
     pub fn hotpair(&self, arguments: &[&str]) -> Result<Spoken> {
         let mut command = self.topology.host.command(binary("hotpair"));
-        let output = command.args(arguments).arg("--config").arg(self.config_file()).output();
+        if !arguments.contains(&"--config") {
+            command.arg("--config").arg(self.config_file());
+        }
+        let output = command.args(arguments).output();
         let output = output.context("cannot run hotpair")?;
         Ok(Spoken {
             code: output.status.code().unwrap_or(-1),
