@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub enum DataplaneError {
     /// Not root.
     #[error(
-        "hotpair may not load eBPF programs: it needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN"
+        "hotpair may not load eBPF programs: it needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
     )]
     NotPermitted,
     /// The directory for the pins cannot be used.

@@ -318,7 +318,7 @@ impl Dataplane {
 fn may_load() -> bool {
     use rustix::thread::{CapabilitySet, capabilities};
     capabilities(None).is_ok_and(|sets| {
-        sets.effective.contains(CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN)
+        sets.effective.contains(CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON)
     })
 }
 

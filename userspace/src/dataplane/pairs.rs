@@ -9,7 +9,8 @@ use hotpair_abi::count::PER_ROW;
 use hotpair_abi::maps::{Entry, PAIR_IN_USE, PAIR_PROBE, Pair};
 use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
 
-use super::{Dataplane, DataplaneError, Maps, PairSetup, hear, put, rows};
+use super::pins::Pins;
+use super::{Dataplane, DataplaneError, Maps, PairSetup, hear, put, rows, sys};
 
 fn key(address: IpAddr) -> [u8; 16] {
     match address {
@@ -98,7 +99,7 @@ impl Dataplane {
             put(&raw mut (*row).name, name);
             rows::half(&raw mut (*row).flags).store(flags, Ordering::Release);
         }
-        group(&mut maps, id)?;
+        group(&self.pins, &mut maps, id)?;
         for key in obsolete {
             self.remove_entry(&mut maps, key)?;
         }
@@ -186,13 +187,21 @@ impl Dataplane {
 
 /// Makes sure that the pair has its devmap of two. Made once per row and kept: storing a map in a map waits for RCU,
 /// 8 to 20 ms, which nobody should wait for twice.
-fn group(maps: &mut Maps, id: PairId) -> Result<(), DataplaneError> {
-    if maps.groups.get(&id.0, 0).is_ok() {
+fn group(pins: &Pins, maps: &mut Maps, id: PairId) -> Result<(), DataplaneError> {
+    let path = pins.group(id);
+    if sys::open_pin(&path).is_ok() {
         return Ok(());
     }
     let failed =
         |error: &(dyn std::error::Error + 'static)| DataplaneError::map("making a pair's devmap", error);
+    let pin = |source| DataplaneError::kernel(format!("pinning {}", path.display()), source);
+    // Made by a version that did not pin it, or by a start that was interrupted here.
+    if let Ok(map) = maps.groups.get(&id.0, 0) {
+        return sys::pin(map.fd(), &path).map_err(pin);
+    }
     let obj = aya_obj::Map::new_from_params(BPF_MAP_TYPE_DEVMAP as u32, 4, 8, 2, 0);
     let map = MapData::create(obj, "GROUP", None).map_err(|error| failed(&error))?;
-    maps.groups.set(id.0, &map, 0).map_err(|error| failed(&error))
+    maps.groups.set(id.0, &map, 0).map_err(|error| failed(&error))?;
+    // Last: a pin says that the map is in its place.
+    sys::pin(map.fd(), &path).map_err(pin)
 }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! bpf_dir/maps/NAME             the maps; HOST last, so that its presence says the others are whole
+//! bpf_dir/groups/P              the devmap of pair P's two taps, which is in GROUPS: reached by its pin, because by its id
+//!                               the kernel hands it to CAP_SYS_ADMIN alone (bpf_map_get_fd_by_id)
 //! bpf_dir/links/uplink          from_uplink
 //! bpf_dir/links/P-S-ingress     from_guest at the tap of pair P, slot S
 //! bpf_dir/links/P-S-egress      to_guest_from_host there
@@ -24,6 +26,8 @@ use super::{DataplaneError, hear, layout, sys};
 /// <linux/magic.h>
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
+const SUBDIRECTORIES: [&str; 3] = ["maps", "groups", "links"];
+
 /// The pins, and the right to be the only one to change them.
 pub(super) struct Pins {
     dir: PathBuf,
@@ -37,7 +41,7 @@ impl Pins {
         let failed = |what| move |source| DataplaneError::BpfDir { dir: dir.to_owned(), what, source };
         make(dir)?;
         let lock = lock(dir)?;
-        for sub in ["maps", "links"] {
+        for sub in SUBDIRECTORIES {
             match fs::create_dir(dir.join(sub)) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(failed("making its subdirectories")(error));
@@ -56,6 +60,10 @@ impl Pins {
         self.dir.join("maps").join(name)
     }
 
+    pub(super) fn group(&self, pair: PairId) -> PathBuf {
+        self.dir.join("groups").join(pair.0.to_string())
+    }
+
     pub(super) fn uplink(&self) -> PathBuf {
         self.dir.join("links/uplink")
     }
@@ -69,7 +77,7 @@ impl Pins {
         for layout in layout::all(1) {
             remove_file(&self.map(layout.name))?;
         }
-        Ok(())
+        remove_groups(&self.dir).map(drop)
     }
 
     /// Leaves no trace of a start that was refused: neither maps nor the directories that were made for them.
@@ -78,10 +86,24 @@ impl Pins {
             tracing::warn!(dir = %self.dir.display(), "the maps of the refused start stay: {error}");
         }
         // What somebody else has put there keeps its directory.
-        for dir in [self.dir.join("maps"), self.dir.join("links"), self.dir.clone()] {
-            let _ = fs::remove_dir(dir);
+        for sub in SUBDIRECTORIES {
+            let _ = fs::remove_dir(self.dir.join(sub));
         }
+        let _ = fs::remove_dir(&self.dir);
     }
+}
+
+/// Removes the pins of pairs' devmaps; how many there were.
+fn remove_groups(dir: &Path) -> io::Result<usize> {
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.parse::<u32>().is_ok())
+    };
+    let groups: Vec<PathBuf> = entries(&dir.join("groups"))?.into_iter().filter(ours).collect();
+    for group in &groups {
+        remove_file(group)?;
+    }
+    Ok(groups.len())
 }
 
 /// Detaches a pinned link and removes its pin; success when there is none. The kernel lets go of a link some time after
@@ -173,9 +195,14 @@ pub(super) fn remove_all(dir: &Path) -> Result<Vec<String>, DataplaneError> {
             removed.push(format!("map {}", layout.name));
         }
     }
+    let groups = dir.join("groups");
+    match remove_groups(dir).map_err(failed(&groups))? {
+        0 => {}
+        count => removed.push(format!("{count} devmaps of pairs")),
+    }
     // Somebody else's files keep the directories; that is their right.
     let emptied =
-        ["maps", "links"].iter().all(|sub| fs::remove_dir(dir.join(sub)).is_ok() || !dir.join(sub).exists());
+        SUBDIRECTORIES.iter().all(|sub| fs::remove_dir(dir.join(sub)).is_ok() || !dir.join(sub).exists());
     drop(held);
     if emptied && fs::remove_dir(dir).is_err() && unmount(dir, UnmountFlags::empty()).is_ok() {
         removed.push(format!("the bpffs mounted at {}", dir.display()));

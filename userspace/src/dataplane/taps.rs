@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya_obj::generated::BPF_F_BEFORE;
@@ -12,7 +12,7 @@ use hotpair_abi::maps::{Pair, Port};
 use hotpair_abi::{PairId, Slot};
 
 use super::pins::remove_link;
-use super::{Dataplane, DataplaneError, rows, sys};
+use super::{Dataplane, DataplaneError, Maps, rows, sys};
 
 /// Where a tap's programs sit. Ours come first: nobody else's may redirect a guest's frame past them.
 const HOOKS: [(&str, &str, bpf_attach_type, u32); 2] = [
@@ -78,8 +78,18 @@ impl Dataplane {
         let program = self.program("to_guest").as_fd();
         let maps = self.maps();
         sys::set_device(maps.taps.fd(), member_index(id, slot), ifindex, program)?;
-        let group = maps.groups.get(&id.0, 0).map_err(io::Error::other)?;
-        sys::set_device(group.fd(), slot.index() as u32, ifindex, program)
+        let group = self.group(&maps, id)?;
+        sys::set_device(&group, slot.index() as u32, ifindex, program)
+    }
+
+    /// The devmap of the pair's two taps. One without a pin is of an older version's making.
+    fn group(&self, maps: &Maps, id: PairId) -> io::Result<OwnedFd> {
+        match sys::open_pin(&self.pins.group(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                maps.groups.get(&id.0, 0).map_err(io::Error::other)?.fd().as_fd().try_clone_to_owned()
+            }
+            opened => opened,
+        }
     }
 
     fn hook(
@@ -116,8 +126,8 @@ impl Dataplane {
         };
         let ifindex = tap_of(row, slot).swap(0, Ordering::AcqRel);
         let mut maps = self.maps();
-        if let Ok(group) = maps.groups.get(&id.0, 0) {
-            sys::delete(group.fd(), slot.index() as u32).map_err(failed)?;
+        if let Ok(group) = self.group(&maps, id) {
+            sys::delete(&group, slot.index() as u32).map_err(failed)?;
         }
         sys::delete(maps.taps.fd(), member_index(id, slot)).map_err(failed)?;
         for (hook, ..) in HOOKS {
