@@ -13,6 +13,7 @@ mod one_voice;
 mod refusal;
 mod replacement;
 mod scenario;
+mod service;
 mod switchover;
 
 /// These tests need root. Without it they fail where they must run, and are skipped, loudly, elsewhere.

@@ -66,7 +66,14 @@ impl Lab {
         self.controller = None;
         let log = OpenOptions::new().create(true).append(true).open(self.dir.join("log/hotpair.log"))?;
         let program = binary("hotpair");
-        let mut command = self.topology.host.command(&program);
+        let mut command = match self.under.split_first() {
+            None => self.topology.host.command(&program),
+            Some((first, rest)) => {
+                let mut command = self.topology.host.command(first);
+                command.args(rest).arg(&program);
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(self.config_file()).env(MARK, &self.dir);
         command.stdout(log.try_clone()?).stderr(log);
         let child = command
@@ -74,6 +81,11 @@ impl Lab {
             .with_context(|| format!("cannot run {}; `cargo xtask build` makes it", program.display()))?;
         self.controller = Some(Process { child });
         Ok(())
+    }
+
+    /// From now on the controller is run by this command line, which must become it (exec) in the end.
+    pub fn run_controller_under(&mut self, command: Vec<String>) {
+        self.under = command;
     }
 
     /// The controller dies: SIGKILL.

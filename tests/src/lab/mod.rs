@@ -52,6 +52,8 @@ pub struct Lab {
     plan: Plan,
     topology: Topology,
     controller: Option<controller::Process>,
+    /// What runs the controller; nothing unless a test wants it.
+    under: Vec<String>,
 }
 
 impl Lab {
@@ -77,7 +79,7 @@ impl Lab {
             }
         };
         // From here on the drop cleans up.
-        let lab = Lab { id, dir, plan, topology, controller: None };
+        let lab = Lab { id, dir, plan, topology, controller: None, under: Vec::new() };
         for room in ["members", "volumes", "log", "state", "run"] {
             fs::create_dir(lab.dir.join(room))?;
         }
