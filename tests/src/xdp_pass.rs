@@ -1,4 +1,4 @@
-//! An XDP program that lets everything pass, on a link.
+//! An XDP program called `xdp_pass` that lets everything pass, on a link.
 //!
 //! A veth takes frames that the other end's XDP sends back (XDP_TX) reliably only if it has an XDP program itself: with
 //! GRO alone they are put into its ring, but nobody is told (`veth_xdp_flush` asks for the receiver's program). They
@@ -23,6 +23,12 @@ struct Load {
     instructions: u32,
     code: u64,
     license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
 }
 
 /// The beginning of `union bpf_attr` for BPF_LINK_CREATE.
@@ -56,6 +62,8 @@ pub fn attach(link: &str) -> Result<OwnedFd> {
         instructions: 2,
         code: code.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
+        name: *b"xdp_pass\0\0\0\0\0\0\0\0",
+        ..Load::default()
     };
     let program = bpf(BPF_PROG_LOAD, &load).context("cannot load an XDP program")?;
     let name = std::ffi::CString::new(link)?;
