@@ -43,10 +43,29 @@ fn a_frozen_primary_is_taken_over_from_fenced_and_replaced() {
     assert!(rounds.iter().all(|round| round.old_primary_fenced && round.storage_released), "{rounds:?}");
 }
 
+/// The long ones.
+fn soaking() -> bool {
+    let soaking = std::env::var_os("HOTPAIR_SOAK").is_some();
+    if !soaking {
+        println!("skipped: takes minutes; `cargo xtask test --soak` runs it");
+    }
+    soaking
+}
+
+#[test]
+fn a_destroyed_primary_and_one_whose_service_breaks_are_replaced() {
+    if !soaking() {
+        return;
+    }
+    for fault in [Fault::Destroy, Fault::AgentFailing] {
+        let rounds = play(fault, 1);
+        assert!(rounds.iter().all(|round| round.protected_again), "{rounds:?}");
+    }
+}
+
 #[test]
 fn ten_failovers_in_a_row_work() {
-    if std::env::var_os("HOTPAIR_SOAK").is_none() {
-        println!("skipped: takes minutes; `cargo xtask test --soak` runs it");
+    if !soaking() {
         return;
     }
     let rounds = play(Fault::Kill, 10);

@@ -5,13 +5,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::exec::{cargo, is_root, run, say, target_dir};
+use crate::exec::{cargo, interrupts, is_root, run, say, target_dir};
 use crate::guest_image::{self, Guest};
 use crate::{build, libvirtd, setup};
 
@@ -47,12 +45,8 @@ pub(crate) fn verb(options: &Options) -> Result<()> {
     setup::run()?;
     let hotpair = build::hotpair(false)?;
     run(cargo().args(["build", "--package", "hotpair-tests", "--bin", "hotpair-demo"]))?;
-    // The demo ends by itself at Ctrl-C and cleans up; so do we, after it. A handler, unlike ignoring the signal, is
-    // not inherited.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot handle signals")?;
-    }
+    // The demo ends by itself at Ctrl-C and cleans up; so do we, after it.
+    let _interrupted = interrupts()?;
     let mut libvirtd = libvirtd::ensure("demo")?;
     let mut guest = Deployed::new("demo")?;
     // The controller and the measuring client come before whatever else this machine does, as the VMs do.

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 
@@ -46,6 +48,16 @@ pub(crate) fn as_root(program: &str) -> Command {
     let mut command = Command::new("sudo");
     command.arg(program);
     command
+}
+
+/// From now on SIGINT and SIGTERM do not end us, but set the flag that is returned: Ctrl-C reaches our children as well,
+/// and what we have set up is taken away when they have ended. A handler, unlike ignoring a signal, is not inherited.
+pub(crate) fn interrupts() -> Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot handle signals")?;
+    }
+    Ok(interrupted)
 }
 
 /// The command as a person would type it.

@@ -47,7 +47,12 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup => setup::run(),
         Verb::Build(options) => build::verb(&options),
-        Verb::Test(options) => test::verb(&options),
+        Verb::Test(options) => match test::verb(&options) {
+            Ok(true) => Ok(()),
+            // It has said so; nothing may follow its last line.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Verb::Lab(options) => lab::verb(&options),
         Verb::Demo(options) => demo::verb(&options),
         Verb::LibvirtdParent => libvirtd::parent(),
