@@ -122,6 +122,11 @@ impl Lab {
             }
         }
         reaper::unmount_bpffs(&self.dir);
+        // The kernel lets go of what was pinned some time later.
+        wait_for("the uplink's program to be gone", Duration::from_secs(5), || {
+            let link = crate::netns::run(self.host().command("ip").args(["link", "show", super::UPLINK]))?;
+            if link.contains("xdp") { bail!("{link}") } else { Ok(()) }
+        })?;
         reaper::mount_bpffs(&self.dir)?;
         for slot in [0, 1] {
             // It may not have been made yet.

@@ -168,7 +168,8 @@ impl Report {
     /// One line for people.
     #[must_use]
     pub fn line(&self) -> String {
-        format!(
+        let ms = |at: Duration| at.as_secs_f64() * 1e3;
+        let mut line = format!(
             "{} {}: {} sent, {} answered, {} failed, {} answered again, longest gap {:.1} ms",
             self.kind,
             self.to,
@@ -176,8 +177,18 @@ impl Report {
             self.answered(),
             self.lost().count(),
             self.doubled().count(),
-            self.gap.as_secs_f64() * 1e3,
-        )
+            ms(self.gap),
+        );
+        let lost = self.lost().map(|request| request.sent_at);
+        if let (Some(first), Some(last)) = (lost.min(), self.lost().map(|request| request.sent_at).max()) {
+            line += &format!(
+                " (at {:.0} ms), failed were sent from {:.0} to {:.0} ms",
+                ms(self.gap_at),
+                ms(first),
+                ms(last)
+            );
+        }
+        line
     }
 }
 
