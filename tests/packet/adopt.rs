@@ -262,6 +262,25 @@ fn an_uplink_that_was_made_anew_is_taken_up_again() {
 }
 
 #[test]
+fn a_change_of_uplink_that_is_refused_leaves_what_runs_alone() {
+    alone(|| {
+        let bench = Bench::new();
+        let Bench { plane, client, taps, .. } = bench;
+        drop(plane);
+        ip_batch("link add ifb9 type ifb\nlink set ifb9 up").expect("another uplink");
+        let other = Uplink { name: "ifb9".to_owned(), index: ifindex("ifb9"), mac: CLIENT_MAC, mtu: 1500 };
+        let error = refused(&bpf_dir(), XdpMode::Native, &other, MAX_PAIRS);
+        assert!(error.contains("ifb9") && error.contains("xdp = \"generic\""), "{error}");
+        client.send(&question(7));
+        taps[0][0].receive("the question", |frame| number(frame) == Some(7));
+        let answer =
+            udp(GATEWAY_MAC, pair_mac(WEB), Ip::V4(entry_v4(WEB)), Ip::V4(CLIENT_V4), (53, 4000), b"here");
+        taps[0][0].send(&answer);
+        client.expect("the answer", &addressed(&answer, CLIENT_MAC, UPLINK_MAC));
+    });
+}
+
+#[test]
 fn the_xdp_mode_can_be_changed() {
     alone(|| {
         let bench = Bench::new();

@@ -29,6 +29,8 @@ pub(super) struct Loaded {
 pub(super) struct Plane {
     pub(super) opened: Opened,
     pub(super) pairs: u32,
+    /// What `HOST` must say; it says so already where the start is fresh.
+    pub(super) host: Host,
     pub(super) programs: Vec<Loaded>,
     #[cfg(feature = "log")]
     pub(super) log: super::log_lines::Reader,
@@ -101,8 +103,8 @@ pub(super) fn load(
         internal_ip: internal_ip.octets(),
         max_pairs: pairs,
     };
-    write_host(&mut ebpf, host)?;
     if before.is_none() {
+        write_host(&mut ebpf, host)?;
         for layout in &layouts {
             let path = pins.map(layout.name);
             let failed = |error: &(dyn std::error::Error + 'static)| {
@@ -120,10 +122,19 @@ pub(super) fn load(
     Ok(Plane {
         opened: if before.is_some() { Opened::Adopted } else { Opened::Fresh },
         pairs,
+        host,
         programs,
         #[cfg(feature = "log")]
         log: super::log_lines::Reader::start(&mut ebpf).map_err(load_error)?,
     })
+}
+
+/// Tells the adopted programs of a changed host: its uplink, its internal IP.
+pub(super) fn rewrite_host(pins: &Pins, host: Host) -> Result<(), DataplaneError> {
+    let failed = |error: &(dyn std::error::Error + 'static)| DataplaneError::map("writing HOST", error);
+    let map = MapData::from_pin(pins.map(layout::HOST)).map_err(|error| failed(&error))?;
+    let mut map = Array::<_, Host>::try_from(aya::maps::Map::Array(map)).map_err(|error| failed(&error))?;
+    map.set(0, host, 0).map_err(|error| failed(&error))
 }
 
 fn write_host(ebpf: &mut Ebpf, host: Host) -> Result<(), DataplaneError> {

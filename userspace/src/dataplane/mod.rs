@@ -123,12 +123,17 @@ impl Dataplane {
         let is_veth = uplink::check(uplink)?;
         let pins = pins::Pins::open(bpf_dir)?;
         let plane = load::load(&pins, uplink, is_veth, host_internal_ip, max_pairs)?;
-        let opened = plane.opened;
+        let (opened, host) = (plane.opened, plane.host);
         let this = Dataplane::over(pins, uplink, plane)?;
         let attached = this
             .refresh_taps()
             .and_then(|()| this.hear_entries())
-            .and_then(|()| uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd()));
+            .and_then(|()| uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd()))
+            // Last: had anything been refused, what runs would go on with what it knew.
+            .and_then(|()| match opened {
+                Opened::Fresh => Ok(()),
+                Opened::Adopted => load::rewrite_host(&this.pins, host),
+            });
         if attached.is_err() && opened == Opened::Fresh {
             this.pins.forget_half_made();
         }
