@@ -258,6 +258,11 @@ fn an_uplink_that_was_made_anew_is_taken_up_again() {
         for tap in &taps[0] {
             tap.receive("the question", |frame| number(frame) == Some(3));
         }
+        // The answers know the new one as well.
+        let answer =
+            udp(GATEWAY_MAC, pair_mac(WEB), Ip::V4(entry_v4(WEB)), Ip::V4(CLIENT_V4), (53, 4000), b"here");
+        taps[0][0].send(&answer);
+        client.expect("the answer", &addressed(&answer, CLIENT_MAC, UPLINK_MAC));
     });
 }
 
