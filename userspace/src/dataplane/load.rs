@@ -60,7 +60,8 @@ fn adopted(pins: &Pins) -> Result<Option<Host>, DataplaneError> {
     Ok(Some(host))
 }
 
-/// Loads the programs; nothing of what runs is touched yet.
+/// Loads the programs, onto the maps that are there or onto new ones, which are pinned when all programs have been
+/// accepted. Nothing of what runs is touched.
 pub(super) fn load(
     pins: &Pins,
     uplink: &Uplink,

@@ -122,7 +122,15 @@ impl Dataplane {
         }
         let is_veth = uplink::check(uplink)?;
         let pins = pins::Pins::open(bpf_dir)?;
-        let plane = load::load(&pins, uplink, is_veth, host_internal_ip, max_pairs)?;
+        let plane = match load::load(&pins, uplink, is_veth, host_internal_ip, max_pairs) {
+            Ok(plane) => plane,
+            Err(error) => {
+                if pins.is_half_made() {
+                    pins.forget_half_made();
+                }
+                return Err(error);
+            }
+        };
         let (opened, host) = (plane.opened, plane.host);
         let this = Dataplane::over(pins, uplink, plane)?;
         let attached = this

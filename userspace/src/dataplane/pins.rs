@@ -80,6 +80,11 @@ impl Pins {
         remove_groups(&self.dir).map(drop)
     }
 
+    /// Whether what is here was never finished: `HOST` is pinned last.
+    pub(super) fn is_half_made(&self) -> bool {
+        !self.map(layout::HOST).exists()
+    }
+
     /// Leaves no trace of a start that was refused: neither maps nor the directories that were made for them.
     pub(super) fn forget_half_made(&self) {
         if let Err(error) = self.remove_half_made() {
