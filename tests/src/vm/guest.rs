@@ -42,7 +42,10 @@ pub(super) fn configure(member: &Member, mtu: u32) -> Result<()> {
     }
     lines.push_str(&format!(
         "route add default via 169.254.77.3 dev {NIC} onlink {source_v4}\n\
-         route add default via fe80::77:3 dev {NIC} {source_v6}\n"
+         route add default via fe80::77:3 dev {NIC} {source_v6}\n\
+         link show dev {NIC}\n"
     ));
+    // The last line: IPv6 is held back until linkwatch gets round to the new link, up to a second later, or until the
+    // kernel is asked about that one link.
     ip_batch(&lines)
 }
