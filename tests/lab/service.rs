@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hotpair::api::types::RecordKind;
@@ -188,6 +189,48 @@ fn without_one_of_them_the_controller_says_which() -> Result<()> {
         assert!(error.contains(&format!("CAP_{}", missing.to_uppercase())), "{error}");
         assert!(!lab.dir().join("bpf/hotpair").exists(), "nothing was touched");
     }
+    Ok(())
+}
+
+/// What a service manager is told, in order. Waits until something of it begins so.
+fn told(socket: &UnixDatagram, beginning: &str) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut message = [0; 4096];
+    while !lines.iter().any(|line: &String| line.starts_with(beginning)) {
+        let length = socket.recv(&mut message).with_context(|| format!("no {beginning} after {lines:?}"))?;
+        lines.extend(String::from_utf8_lossy(&message[..length]).lines().map(str::to_owned));
+    }
+    Ok(lines)
+}
+
+#[test]
+fn the_service_manager_is_told_and_the_watchdog_is_fed() -> Result<()> {
+    if !crate::may_run("the_service_manager_is_told_and_the_watchdog_is_fed") {
+        return Ok(());
+    }
+    let mut lab = Lab::builder().without_controller()?;
+    let path = lab.dir().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let limit = Duration::from_millis(1500);
+    lab.run_controller_under(vec![
+        "env".to_owned(),
+        format!("NOTIFY_SOCKET={}", path.display()),
+        format!("WATCHDOG_USEC={}", limit.as_micros()),
+    ]);
+    lab.start_controller()?;
+    let before = told(&socket, "READY=1")?;
+    assert!(!before.iter().any(|line| line.starts_with("WATCHDOG")), "it is not watched before it is ready");
+    lab.wait_protected()?;
+    told(&socket, "STATUS=1 pair: 1 protected, 0 unprotected, 0 down")?;
+    // Thrice in the limit, so that one late round is not the end.
+    for _ in 0..4 {
+        let began = Instant::now();
+        told(&socket, "WATCHDOG=1")?;
+        assert!(began.elapsed() < limit / 2, "fed after {:?}", began.elapsed());
+    }
+    lab.stop_controller()?;
+    told(&socket, "STOPPING=1")?;
     Ok(())
 }
 

@@ -478,14 +478,23 @@ impl Controller {
     /// When the engine does not answer.
     pub async fn metrics(&self) -> Result<String, Refusal> {
         let status = self.status().await?;
-        let mut packets = Vec::new();
-        let ids = self.0.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
-        for (name, id) in ids.chain([(String::new(), None)]) {
-            for (counter, count) in self.0.plane.counters(id).unwrap_or_default() {
-                packets.push((name.clone(), counter.name(), count));
+        let shared = Arc::clone(&self.0);
+        // A system call for every counter of every pair: not on a thread that others wait for.
+        let text = tokio::task::spawn_blocking(move || {
+            let mut packets = Vec::new();
+            let ids = shared.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
+            for (name, id) in ids.chain([(String::new(), None)]) {
+                for (counter, count) in shared.plane.counters(id).unwrap_or_default() {
+                    packets.push((name.clone(), counter.name(), count));
+                }
             }
-        }
-        Ok(self.0.meters.text(status, packets))
+            shared.meters.text(status, packets)
+        });
+        text.await.map_err(|error| Refusal {
+            what: "metrics".into(),
+            why: error.to_string(),
+            way_out: "look at the controller's log: this is a bug of hotpair's".into(),
+        })
     }
 
     /// Whether there is a pair of that name.

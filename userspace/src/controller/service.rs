@@ -44,8 +44,9 @@ pub(super) async fn keep_telling(shared: Arc<Shared>, controller: Controller) {
         tell(&[NotifyState::Watchdog]);
         if let Ok(status) = controller.status().await {
             let count = |state| status.pairs.iter().filter(|pair| pair.protection == state).count();
+            let noun = if status.pairs.len() == 1 { "pair" } else { "pairs" };
             let text = format!(
-                "{} pairs: {} protected, {} unprotected, {} down",
+                "{} {noun}: {} protected, {} unprotected, {} down",
                 status.pairs.len(),
                 count(Protection::Protected),
                 count(Protection::Unprotected),
