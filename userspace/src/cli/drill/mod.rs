@@ -71,7 +71,7 @@ impl Drill {
             }
         }
         let began = Instant::now();
-        report.failover = Some(self.fail_over(&client, began).await?);
+        report.failover = Some(self.fail_over(&client, before.pair.epoch, began).await?);
         let after = self.wait_protected(&client, began, &mut report).await?;
         if self.output == Output::Text {
             print(&report.text());
@@ -86,9 +86,9 @@ impl Drill {
         Ok(exit)
     }
 
-    /// Asks for the failover, and watches from before it until somebody is answered.
-    async fn fail_over(&self, client: &Client, began: Instant) -> Result<Failover, VerbError> {
-        let watching = tokio::spawn(first_answer(client.clone(), self.pair.clone(), began));
+    /// Asks for the failover of this epoch's primary, and watches until somebody is answered by the other.
+    async fn fail_over(&self, client: &Client, epoch: u64, began: Instant) -> Result<Failover, VerbError> {
+        let watching = tokio::spawn(first_answer(client.clone(), self.pair.clone(), epoch, began));
         let done = match client.request(&self.pair, "failover", None).await {
             Ok(done) => done,
             Err(error) => {
@@ -153,8 +153,7 @@ async fn packets_per_second(client: &Client, pair: &str) -> Result<f64, VerbErro
 
 /// When a packet of the new primary has left for sure, counted from `began`: the counter has risen after the epoch has.
 /// Nothing of the old primary is counted any more then, because the word that raises the epoch mutes it.
-async fn first_answer(client: Client, pair: String, began: Instant) -> Option<Duration> {
-    let old = client.show(&pair).await.ok()?.pair.epoch;
+async fn first_answer(client: Client, pair: String, old: u64, began: Instant) -> Option<Duration> {
     let mut baseline = None;
     while began.elapsed() < ANSWER {
         let show = client.show(&pair).await.ok()?;
