@@ -21,6 +21,8 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
         if let Vm::Libvirt { image, .. } = &pair.vm
             && let (Ok(found), Some(directory)) = (Image::probe(image), image.parent())
         {
+            // A name alone is in the working directory.
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
             let (all, largest) = directories.entry(directory.to_owned()).or_default();
             *all += found.virtual_size * 2;
             *largest = (*largest).max(found.virtual_size);
