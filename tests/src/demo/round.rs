@@ -74,6 +74,7 @@ pub(super) fn play(
             detect_ms: failover.detect_us.unwrap_or(0) as f64 / 1e3,
             flip_us: failover.flip_us.unwrap_or(0.0),
             gap_ms: 0.0,
+            failover_gap_ms: 0.0,
             requests: Requests::default(),
             failed_outside_gap: 0,
             epoch_before: failover.epoch_before,
@@ -112,6 +113,15 @@ impl From<&Record> for Moment {
     }
 }
 
+/// The longest time without an answer that has to do with what happened between two moments (Unix milliseconds).
+fn gap_within(report: &Report, began: f64, from: f64, to: f64) -> f64 {
+    let answers = report.requests.iter().filter_map(|request| request.answered_at);
+    let mut answers: Vec<f64> = answers.map(|at| began + at.as_secs_f64() * 1e3).collect();
+    answers.sort_by(f64::total_cmp);
+    let gaps = answers.windows(2).filter(|gap| gap[1] >= from && gap[0] <= to);
+    gaps.map(|gap| gap[1] - gap[0]).fold(0.0, f64::max)
+}
+
 impl Outcome {
     /// Counts the loads.
     pub(super) fn finish(self, loads: &[Report]) -> Round {
@@ -124,6 +134,9 @@ impl Outcome {
             // The gap: the datagrams' longest time without an answer, and with it what was in flight when it began.
             if report.kind == "udp" {
                 round.gap_ms = report.gap.as_secs_f64() * 1e3;
+                let failover_ms = round.moments.first().map_or(0.0, |moment| moment.at_ms as f64);
+                // A moment has whole milliseconds, and the first answer is a round trip later.
+                round.failover_gap_ms = gap_within(report, began, round.fault_at_ms, failover_ms + 1.0);
             }
             // What was in flight when the primary died is lost with it: anything that a request takes at most.
             let fault_at = round.fault_at_ms - began;

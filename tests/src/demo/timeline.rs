@@ -32,10 +32,10 @@ pub(super) fn write(path: &Path, round: &Round, loads: &[Report]) -> Result<()> 
         .map(|load| began(load) + load.duration.as_secs_f64() * 1e3 - round.fault_at_ms)
         .fold(1000.0, f64::max);
     let start = loads.iter().map(|load| began(load) - round.fault_at_ms).fold(0.0, f64::min);
-    let around = (round.gap_ms * 4.0).clamp(60.0, 4000.0);
+    let around = (round.failover_gap_ms * 4.0).clamp(60.0, 4000.0);
     let panels = [
         Panel {
-            title: format!("The failover: the client waited {:.1} ms", round.gap_ms),
+            title: format!("The failover: the client waited {:.1} ms", round.failover_gap_ms),
             from: -around / 2.0,
             to: around * 1.5,
             top: TOP,
