@@ -112,8 +112,15 @@ impl State {
             return;
         }
         let detect = Duration::from_nanos(now.saturating_sub(self.place(self.active).signs.last));
-        let how = "the data plane saw it silent while the controller did not act".into();
-        self.fail_over(&Failure { by: Sign::Latch, how, detect }, now, actions);
+        let failure = match self.primary_failure(now) {
+            // The kernel only was the first to see what is known here: there is no member that could be silent.
+            Some(failure) if self.place(self.active).phase != Phase::Serving => failure,
+            _ => {
+                let how = "the data plane saw it silent while the controller did not act".into();
+                Failure { by: Sign::Latch, how, detect }
+            }
+        };
+        self.fail_over(&failure, now, actions);
     }
 
     /// Looks at both members and draws the conclusions that need no asking.

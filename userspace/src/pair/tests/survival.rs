@@ -256,3 +256,23 @@ fn without_automatic_replacement_the_failed_member_is_fenced_and_waited_for() {
     world.run_until_protected(10 * SECOND);
     assert!(world.answers[&1].is_ok());
 }
+
+#[test]
+fn a_latch_for_a_primary_that_is_not_there_is_no_detection() {
+    let mut world = World::protected(settings());
+    world.boot = 20 * SECOND;
+    let (first, second) = (world.state.active, world.state.active.other());
+    world.kill(first);
+    world.run(SECOND);
+    world.kill(second);
+    world.run(5 * SECOND);
+    assert_eq!(world.state.health.protection, Protection::Down);
+    // The first one serves again, and the kernel acts upon its heartbeat before the controller has looked.
+    let guest = world.guest(first);
+    guest.serves_at = 0;
+    world.tripped = world.word.epoch();
+    world.run(20 * MS);
+    assert_eq!(world.state.active, first);
+    assert_eq!(world.last(RecordKind::Failover).1.detected_by, Some(Sign::Hypervisor));
+    world.run_until_protected(60 * SECOND);
+}
