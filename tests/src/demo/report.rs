@@ -51,6 +51,8 @@ pub struct Round {
     pub replaced_after_s: f64,
     /// The new standby receives duplicates: its answers are there to be suppressed.
     pub new_standby_receives: bool,
+    /// Failovers before the fault that nobody asked for: an emulated member did not get its CPU for a whole timeout.
+    pub unplanned_failovers: u32,
     /// The pair says so, and a new generation stands by.
     pub protected_again: bool,
     /// Unix milliseconds.

@@ -5,11 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use hotpair::api::types::{MemberPhase, Record, RecordKind};
 
-use super::{Fault, Requests, Round, Stage, Voice};
-use crate::load::{Load, Report};
-
-/// Load before the fault and after all is well again.
-const CALM: Duration = Duration::from_secs(3);
+use super::{CALM, Fault, Requests, Round, Stage, Voice};
+use crate::load::Report;
 
 /// A round whose loads have not been counted yet.
 pub(super) struct Outcome {
@@ -26,12 +23,10 @@ fn unix_ms() -> f64 {
 pub(super) fn play(
     stage: &Stage,
     fault: Fault,
-    http: &Load,
-    udp: &Load,
+    unplanned: u32,
     voice: Voice,
     number: u32,
 ) -> Result<Outcome> {
-    stage.pause(CALM)?;
     let before = stage.pair()?;
     let slot = before.primary.context("no member serves")?;
     let generation = before.members[usize::from(slot)].generation;
@@ -66,7 +61,6 @@ pub(super) fn play(
     let protected_again = after.protection == hotpair::api::types::Protection::Protected
         && standby.phase == MemberPhase::Serving
         && standby.generation > generation;
-    let _ = (http.elapsed(), udp.elapsed());
     Ok(Outcome {
         round: Round {
             fault: fault.name().to_owned(),
@@ -84,6 +78,7 @@ pub(super) fn play(
             replaced_after_s: replaced_after,
             new_standby_receives: standby_receives,
             protected_again,
+            unplanned_failovers: unplanned,
             fault_at_ms,
             moments: [&failover, &fenced, &released, &protected].map(Moment::from).to_vec(),
             primary_before: slot,
