@@ -1,10 +1,11 @@
 //! `hotpair drill` against a controller that plays a part: what is asked, in which order, and what is said.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -33,23 +34,12 @@ impl Controller {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         std::thread::spawn(move || {
-            let (mut failed_over, mut shown) = (false, 0u64);
+            // Whether it has failed over, and how often it was asked.
+            let state = Arc::new(Mutex::new((false, 0)));
             for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
-                let mut line = String::new();
-                if reader.read_line(&mut line).is_err() {
-                    continue;
-                }
-                let asked = line.trim_end_matches(" HTTP/1.1\r\n").to_owned();
-                while reader.read_line(&mut line).is_ok() && !line.ends_with("\r\n\r\n") {}
-                shown += 1;
-                failed_over |= asked.starts_with("POST") && !part.refuses;
-                let (status, body) = answer(&part, &asked, failed_over, shown);
-                log.lock().expect("no panic").push(asked);
-                let body = body.to_string();
-                let length = body.len();
-                let _ = write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: {length}\r\n\r\n{body}");
+                let Ok(stream) = stream else { return };
+                let (part, log, state) = (part.clone(), Arc::clone(&log), Arc::clone(&state));
+                std::thread::spawn(move || serve(stream, &part, &log, &state));
             }
         });
         Controller { directory, asked }
@@ -78,6 +68,37 @@ impl Controller {
         let asked = self.asked.lock().expect("no panic");
         asked.iter().filter(|line| line.starts_with("POST")).cloned().collect()
     }
+}
+
+/// Readiness is found out with so many requests; what comes then is the failover, and the drill watching it.
+const BEFORE: u64 = 5;
+
+fn serve(mut stream: UnixStream, part: &Part, log: &Mutex<Vec<String>>, state: &Mutex<(bool, u64)>) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+    let mut line = String::new();
+    if reader.read_line(&mut line).is_err() {
+        return;
+    }
+    let asked = line.trim_end_matches(" HTTP/1.1\r\n").to_owned();
+    while reader.read_line(&mut line).is_ok() && !line.ends_with("\r\n\r\n") {}
+    let now = || *state.lock().expect("no panic");
+    state.lock().expect("no panic").1 += 1;
+    if asked.starts_with("POST") && !part.refuses {
+        state.lock().expect("no panic").0 = true;
+    }
+    // The failover is faster than whoever only looks.
+    for _ in 0..100 {
+        if now().1 <= BEFORE || now().0 || part.refuses {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (failed_over, shown) = now();
+    let (status, body) = answer(part, &asked, failed_over, shown);
+    log.lock().expect("no panic").push(asked);
+    let body = body.to_string();
+    let length = body.len();
+    let _ = write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: {length}\r\n\r\n{body}");
 }
 
 fn answer(part: &Part, asked: &str, failed_over: bool, shown: u64) -> (u16, Value) {
