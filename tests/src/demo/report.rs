@@ -36,8 +36,8 @@ pub struct Round {
     pub failover_gap_ms: f64,
     /// Of the whole round.
     pub requests: Requests,
-    /// Requests without an answer that were neither in flight when the primary died nor sent within the gap (50 ms of
-    /// grace on either side).
+    /// Requests without an answer that were neither in flight when the fault struck nor sent between then and the end of
+    /// the gap or the failover (50 ms of grace on either side).
     pub failed_outside_gap: usize,
     /// Epoch before the failover.
     pub epoch_before: u64,

@@ -143,7 +143,9 @@ impl Outcome {
                 .map(|(sent_at, answered_at)| (answered_at - sent_at).as_secs_f64() * 1e3)
                 .fold(0.0, f64::max);
             let from = round.fault_at_ms - longest.max(GRACE_MS);
-            let to = round.fault_at_ms + loads[0].gap.as_secs_f64() * 1e3 + GRACE_MS;
+            // A primary whose service breaks goes on answering until its agent says so.
+            let failover_ms = round.moments.first().map_or(0.0, |moment| moment.at_ms as f64);
+            let to = (round.fault_at_ms + loads[0].gap.as_secs_f64() * 1e3).max(failover_ms) + GRACE_MS;
             round.failed_outside_gap += report
                 .lost()
                 .filter(|request| {
