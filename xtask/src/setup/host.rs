@@ -8,6 +8,31 @@ use anyhow::{Context, Result};
 
 use crate::exec::{as_root, run, say};
 
+/// The first kernel with TCX.
+const KERNEL: (u32, u32) = (6, 6);
+
+/// Says so when the running kernel is too old: building works all the same, running does not.
+pub(crate) fn kernel() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if version(&release).is_some_and(|found| found < KERNEL) {
+        say(
+            "setup",
+            format_args!(
+                "Linux {} runs here; building works, but demo, lab and tests need {}.{} or newer: install a newer \
+                 kernel (Debian 12: linux-image-amd64 from bookworm-backports) and reboot",
+                release.trim(),
+                KERNEL.0,
+                KERNEL.1
+            ),
+        );
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// Lets libvirt's QEMU open /dev/kvm. Where it exists but cannot be opened, libvirtd probes QEMU anew at every start
 /// of a domain, which takes it more than a minute.
 pub(crate) fn kvm_access() -> Result<usize> {
@@ -74,4 +99,17 @@ fn primary_group(user: &str) -> Result<Option<u32>> {
         let fields: Vec<_> = line.split(':').collect();
         (fields.len() > 3 && fields[0] == user).then(|| fields[3].parse().ok()).flatten()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_too_old_by_number_and_not_by_text() {
+        assert!(version("6.1.0-44-amd64") < Some(KERNEL));
+        assert!(version("6.12.57+deb13-amd64") > Some(KERNEL));
+        assert_eq!(version("6.6.1"), Some(KERNEL));
+        assert_eq!(version("unknown"), None);
+    }
 }

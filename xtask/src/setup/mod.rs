@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
     done += ebpf::rustup_components()?;
     done += host::kvm_access()?;
     done += host::bpf_filesystem()?;
+    host::kernel();
     let what = if done == 0 { "everything is there".to_owned() } else { format!("{done} things done") };
     say("setup", format_args!("{what} ({:.1} s)", started.elapsed().as_secs_f32()));
     Ok(())
