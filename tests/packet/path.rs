@@ -406,7 +406,8 @@ fn the_host_reaches_a_member_by_ipv6_link_local() {
         std::fs::write(format!("/proc/sys/net/ipv6/conf/{tap_name}/disable_ipv6"), "0").expect("a sysctl");
         ip_batch(&format!(
             "addr add fe80::77:3/64 dev {tap_name} nodad
-             neigh add fe80::77:1 lladdr {mac} dev {tap_name} nud permanent",
+             neigh add fe80::77:1 lladdr {mac} dev {tap_name} nud permanent
+             link show dev {tap_name}",
             mac = colons(MAC)
         ))
         .expect("the tap's address");
