@@ -51,7 +51,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How long a silent or failing standby is given before it is replaced. Nothing is in danger that it could save:
+    /// How long a silent standby is given before it is replaced. Nothing is in danger that it could save:
     /// the pair says unprotected at once, and a restarted agent is worth the wait.
     #[must_use]
     pub fn standby_grace(&self) -> Duration {

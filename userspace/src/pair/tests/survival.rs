@@ -153,6 +153,19 @@ fn a_standby_whose_agent_restarts_is_not_replaced() {
 }
 
 #[test]
+fn a_standby_whose_service_fails_may_mend_it_for_as_long_as_a_start_may_take() {
+    let mut world = World::protected(settings());
+    let (active, standby) = (world.state.active, world.state.active.other());
+    world.guest(standby).state = heartbeat::State::Failing;
+    world.run(50 * SECOND);
+    assert_eq!(world.state.health.protection, Protection::Unprotected);
+    assert_eq!(world.state.place(standby).generation, 1, "it still has time");
+    world.run(15 * SECOND);
+    world.run_until_protected(10 * SECOND);
+    assert_eq!((world.state.active, world.state.place(standby).generation), (active, 2));
+}
+
+#[test]
 fn when_a_replacement_cannot_be_made_the_service_goes_on_and_heals_later() {
     let mut world = World::protected(settings());
     world.starts_fail = Some("the image /images/web.qcow2 is not there");
