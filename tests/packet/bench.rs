@@ -1,7 +1,6 @@
 //! A host to test on: an uplink, three pairs with their taps, and a data plane, in namespaces of its own.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,10 +8,9 @@ use hotpair::config::XdpMode;
 use hotpair::dataplane::{Dataplane, Opened, PairSetup, Uplink};
 use hotpair_abi::count::Counter;
 use hotpair_abi::{Epoch, GATEWAY_MAC, PairId, RoleWord, Slot};
+pub(crate) use hotpair_tests::bpf::ifindex;
 use hotpair_tests::ethtool;
 use hotpair_tests::netns::ip_batch;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::frames::{CLIENT_MAC, CLIENT_V4, CLIENT_V6, UPLINK_MAC, colons};
 use crate::ports::{Raw, Tap};
@@ -54,39 +52,13 @@ pub(crate) fn tap_name(id: PairId, slot: Slot) -> String {
     format!("hp{}s{slot}", id.0)
 }
 
-/// The index of an interface of this namespace.
-pub(crate) fn ifindex(name: &str) -> u32 {
-    let name = std::ffi::CString::new(name).expect("no zero in a name");
-    // SAFETY: a string with a final zero.
-    unsafe { libc::if_nametoindex(name.as_ptr()) }
-}
-
 /// Runs a test in a network and a mount namespace of its own; both are gone afterwards, with all that is in them.
 pub(crate) fn alone(test: impl FnOnce() + Send) {
     assert!(
         rustix::process::geteuid().is_root(),
         "the packet tests load eBPF programs and make network namespaces: run them as root"
     );
-    let result = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                catch_unwind(AssertUnwindSafe(|| {
-                    // SAFETY: this thread shares nothing with others by way of its namespaces, and ends with them.
-                    unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }
-                        .expect("own namespaces");
-                    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-                        .expect("private mounts");
-                    // A /sys of this network namespace, with room for the pins' usual place.
-                    mount("tmpfs", "/mnt", "tmpfs", MountFlags::empty(), None).expect("a tmpfs");
-                    test();
-                }))
-            })
-            .join()
-            .expect("panics are caught")
-    });
-    if let Err(panic) = result {
-        resume_unwind(panic);
-    }
+    hotpair_tests::alone::alone(test);
 }
 
 /// Where a test's data plane is pinned.

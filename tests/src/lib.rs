@@ -1,12 +1,16 @@
-//! What the integration tests, the lab and the demo share: network namespaces, raw frames, load, and a whole lab of
+//! What the integration tests, the lab, the demo and the benchmarks share: network namespaces, raw frames, load, and a whole lab of
 //! them around a real controller.
 //!
 //! Nothing in here is part of hotpair, and nothing in here may outlive the process that uses it: what a killed process
 //! leaves behind is removed by the next one.
 
+pub mod alone;
+pub mod bench;
+pub mod bpf;
 pub mod demo;
 pub mod ethtool;
 pub mod frames;
+pub mod interrupt;
 pub mod lab;
 pub mod load;
 pub mod netns;

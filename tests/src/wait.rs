@@ -8,10 +8,11 @@ use anyhow::{Result, bail};
 /// Calls `look` every few milliseconds until it returns something.
 ///
 /// # Errors
-/// When `deadline` passes, with `what` and the last reason `look` gave.
+/// When `deadline` passes, with `what` and the last reason `look` gave; at Ctrl-C.
 pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let end = Instant::now() + deadline;
     loop {
+        crate::interrupt::check()?;
         match look() {
             Ok(found) => return Ok(found),
             Err(error) if Instant::now() >= end => {

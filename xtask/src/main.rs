@@ -1,8 +1,9 @@
-//! hotpair's own tooling: `cargo xtask setup`, `build`, `test`, `lint`, `demo`, `lab`.
+//! hotpair's own tooling: `cargo xtask setup`, `build`, `test`, `lint`, `demo`, `lab`, `bench`.
 //!
 //! It must compile on a machine that has nothing but a Rust toolchain and a linker, and quickly: it never depends on
 //! the crates it builds, only on a command line parser and an error type. What it finds missing it installs.
 
+mod bench;
 mod build;
 mod demo;
 mod exec;
@@ -32,6 +33,8 @@ enum Verb {
     Build(build::Options),
     /// Run every test: native, packet tables, namespace labs, one real-VM scenario.
     Test(test::Options),
+    /// Measure, side by side with what it is compared with; figures go to target/bench.
+    Bench(bench::Options),
     /// A site of network namespaces with the real controller, to try things in.
     Lab(lab::Options),
     /// Two real VMs behind one entry address, real load, a fault, and the way back to being protected.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
+        Verb::Bench(options) => bench::verb(&options),
         Verb::Lab(options) => lab::verb(&options),
         Verb::Demo(options) => demo::verb(&options),
         Verb::LibvirtdParent => libvirtd::parent(),

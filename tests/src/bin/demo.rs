@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         interval: options.interval,
         timeout: options.timeout.unwrap_or_else(demo::patience),
     };
-    if let Err(error) = hotpair_tests::demo::on_interrupt() {
+    if let Err(error) = hotpair_tests::interrupt::on_signals() {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }

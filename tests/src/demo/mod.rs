@@ -170,7 +170,7 @@ fn calm(stage: &Stage, accel: &str, voice: Voice) -> Result<(load::Load, load::L
         // Late is not lost: an emulated guest that does not get its CPU answers a second later.
         let udp = load::Plan { timeout: Duration::from_secs(3), ..load::Plan::udp(stage.echo()) };
         let udp = stage.load(udp.rate(if accel == "kvm" { 1000 } else { 250 }))?;
-        stage.pause(CALM)?;
+        crate::interrupt::pause(CALM)?;
         let pair = stage.pair()?;
         if pair.protection == hotpair::api::types::Protection::Protected && pair.epoch == epoch {
             return Ok((http, udp, unplanned));
@@ -178,25 +178,4 @@ fn calm(stage: &Stage, accel: &str, voice: Voice) -> Result<(load::Load, load::L
         voice.say("this machine is so busy that a member fell silent by itself; waiting until the pair is protected");
     }
     bail!("this machine is too busy: members fall silent by themselves, again and again")
-}
-
-/// From now on Ctrl-C and SIGTERM end every wait of the demo, which then cleans up.
-///
-/// # Errors
-/// When there is no thread to be had for it.
-pub fn on_interrupt() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut int), Ok(mut term)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return;
-            };
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-            stage::interrupt();
-        });
-    })?;
-    Ok(())
 }

@@ -54,7 +54,7 @@ pub(super) fn play(
 
     // The new standby receives what clients send: its answers are there to be suppressed.
     let suppressed = stage.counter("standby_suppressed")?;
-    stage.pause(CALM)?;
+    crate::interrupt::pause(CALM)?;
     let standby_receives = stage.counter("standby_suppressed")? > suppressed + 10;
     let after = stage.pair()?;
     let standby = &after.members[usize::from(slot)];

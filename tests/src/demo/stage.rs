@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Demo, Voice};
 use crate::ethtool;
+use crate::interrupt;
 use crate::load;
 use crate::netns::{Netns, ip_batch, run};
 
@@ -27,20 +27,6 @@ const ENTRY_V6: &str = "2001:db8:77::10";
 const SCRATCH: &str = "/run/hotpair-demo";
 /// Held while a demo plays: everything of it has fixed names.
 const LOCK: &str = "/run/hotpair-demo.lock";
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Makes every wait of the demo end: Ctrl-C.
-pub(super) fn interrupt() {
-    INTERRUPTED.store(true, Ordering::Relaxed);
-}
-
-fn interrupted() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
-    Ok(())
-}
 
 /// The stage.
 pub struct Stage {
@@ -63,7 +49,7 @@ fn alone(voice: Voice) -> Result<File> {
         if !std::mem::replace(&mut told, true) {
             voice.say("another demo is playing; waiting for its end");
         }
-        interrupted()?;
+        interrupt::check()?;
         std::thread::sleep(Duration::from_millis(200));
     }
     Ok(lock)
@@ -131,7 +117,7 @@ impl Stage {
         self.controller = Some(child);
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            interrupted()?;
+            interrupt::check()?;
             if self.status().is_ok() {
                 return Ok(());
             }
@@ -202,21 +188,11 @@ impl Stage {
         Ok(show.counters.iter().find(|count| count.name == name).map_or(0, |count| count.packets))
     }
 
-    /// Waits; ends at once when interrupted.
-    pub(super) fn pause(&self, time: Duration) -> Result<()> {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            interrupted()?;
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
     pub(super) fn wait_protected(&self, within: Duration, since_ms: Option<f64>) -> Result<()> {
         let deadline = Instant::now() + within;
         let mut told = String::new();
         loop {
-            interrupted()?;
+            interrupt::check()?;
             let pair = self.pair()?;
             let fresh = since_ms.is_none_or(|since| pair.since_at_ms as f64 >= since);
             if pair.protection == Protection::Protected && fresh {
@@ -234,7 +210,7 @@ impl Stage {
                     self.log_file().display()
                 );
             }
-            self.pause(Duration::from_millis(250))?;
+            interrupt::pause(Duration::from_millis(250))?;
         }
     }
 
@@ -242,7 +218,7 @@ impl Stage {
     pub(super) fn wait_record(&self, within: Duration, since_ms: f64, kind: RecordKind) -> Result<Record> {
         let deadline = Instant::now() + within;
         loop {
-            interrupted()?;
+            interrupt::check()?;
             let found = self
                 .history()?
                 .into_iter()
@@ -254,7 +230,7 @@ impl Stage {
             if Instant::now() > deadline {
                 bail!("the history shows no `{kind:?}` within {} s", within.as_secs());
             }
-            self.pause(Duration::from_millis(50))?;
+            interrupt::pause(Duration::from_millis(50))?;
         }
     }
 

@@ -1,0 +1,150 @@
+//! The bare programs: as few instructions as the task can do with.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use aya::maps::{IterableMap as _, Map, MapData, PerCpuArray};
+use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_PERCPU_ARRAY};
+
+use crate::bpf::{self, Hook};
+
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
+const XDP_TX: i32 = 3;
+const TC_ACT_SHOT: i32 = 2;
+
+const MAP_LOOKUP_ELEM: i32 = 1;
+const REDIRECT_MAP: i32 = 51;
+
+/// BPF_F_BROADCAST
+const BROADCAST: i32 = 1 << 3;
+
+// An instruction: opcode, destination and source register, offset, immediate (linux/bpf.h, struct bpf_insn).
+const fn instruction(opcode: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
+    opcode as u64
+        | ((to | from << 4) as u64) << 8
+        | (offset as u16 as u64) << 16
+        | (immediate as u32 as u64) << 32
+}
+
+const fn load32(to: u8, from: u8, offset: i16) -> u64 {
+    instruction(0x61, to, from, offset, 0)
+}
+
+const fn copy(to: u8, from: u8) -> u64 {
+    instruction(0xbf, to, from, 0, 0)
+}
+
+const fn set(to: u8, value: i32) -> u64 {
+    instruction(0xb7, to, 0, 0, value)
+}
+
+const fn add(to: u8, value: i32) -> u64 {
+    instruction(0x07, to, 0, 0, value)
+}
+
+const fn call(helper: i32) -> u64 {
+    instruction(0x85, 0, 0, 0, helper)
+}
+
+const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
+
+/// A map's address, in two instructions (BPF_PSEUDO_MAP_FD).
+fn map(to: u8, map: &MapData) -> [u64; 2] {
+    [instruction(0x18, to, 1, 0, map.fd().as_fd().as_raw_fd()), 0]
+}
+
+/// Writes the destination MAC and ends with this verdict; a frame too short for one is dropped.
+fn addressed(mac: [u8; 6], verdict: i32) -> Vec<u64> {
+    let [a, b, c, d, e, f] = mac;
+    let (first, second) = (i32::from_ne_bytes([a, b, c, d]), i32::from(u16::from_ne_bytes([e, f])));
+    vec![
+        load32(2, 1, 0),
+        load32(3, 1, 4),
+        copy(4, 2),
+        add(4, 14),
+        // r4 > r3: four on
+        instruction(0x2d, 4, 3, 4, 0),
+        // 32 and 16 bits
+        instruction(0x62, 2, 0, 0, first),
+        instruction(0x6a, 2, 0, 4, second),
+        set(0, verdict),
+        EXIT,
+        set(0, XDP_DROP),
+        EXIT,
+    ]
+}
+
+/// Sends every frame back out, to this MAC: the generator.
+pub(super) fn sender(to: [u8; 6]) -> Result<OwnedFd> {
+    bpf::load("bench_sender", Hook::Xdp, &addressed(to, XDP_TX))
+}
+
+/// Addresses every frame on its way out of a devmap: the least that makes it a member's.
+pub(super) fn address(to: [u8; 6]) -> Result<OwnedFd> {
+    bpf::load("bench_address", Hook::Devmap, &addressed(to, XDP_PASS))
+}
+
+/// A devmap.
+pub(super) struct Devices(MapData);
+
+impl Devices {
+    /// Of these interfaces, each with a program on its way out, or without.
+    pub(super) fn new(interfaces: &[u32], program: Option<&OwnedFd>) -> Result<Devices> {
+        let size = interfaces.len() as u32;
+        let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_DEVMAP as u32, 4, 8, size, 0);
+        let map = MapData::create(map, "bench_devices", None).context("cannot make a devmap")?;
+        for (key, &interface) in (0..).zip(interfaces) {
+            let program = program.map_or(u32::MAX, |program| program.as_raw_fd() as u32);
+            bpf::set(map.fd(), key, &[interface, program])?;
+        }
+        Ok(Devices(map))
+    }
+
+    /// Hands every frame to the first of them, or to all, without looking at it.
+    pub(super) fn redirect(&self, to_all: bool) -> Result<OwnedFd> {
+        let flags = if to_all { BROADCAST } else { 0 };
+        let [first, second] = map(1, &self.0);
+        let code = [first, second, set(2, 0), set(3, flags), call(REDIRECT_MAP), EXIT];
+        bpf::load("bench_redirect", Hook::Xdp, &code)
+    }
+}
+
+/// Counts what arrives.
+pub(super) struct Count(PerCpuArray<MapData, u64>);
+
+impl Count {
+    pub(super) fn new() -> Result<Count> {
+        let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_PERCPU_ARRAY as u32, 4, 8, 1, 0);
+        let map = MapData::create(map, "bench_count", None).context("cannot make a map")?;
+        Ok(Count(PerCpuArray::try_from(Map::PerCpuArray(map))?))
+    }
+
+    /// What has arrived up to now.
+    pub(super) fn get(&self) -> Result<u64> {
+        Ok(self.0.get(&0, 0)?.iter().sum())
+    }
+
+    /// A program that counts here, and drops.
+    pub(super) fn and_drop(&self, hook: Hook) -> Result<OwnedFd> {
+        let verdict = if hook == Hook::Ingress { TC_ACT_SHOT } else { XDP_DROP };
+        let [first, second] = map(1, self.0.map());
+        let code = [
+            // The key, 0, on the stack.
+            instruction(0x62, 10, 0, -4, 0),
+            copy(2, 10),
+            add(2, -4),
+            first,
+            second,
+            call(MAP_LOOKUP_ELEM),
+            // No such element: three on.
+            instruction(0x15, 0, 0, 3, 0),
+            instruction(0x79, 1, 0, 0, 0),
+            add(1, 1),
+            instruction(0x7b, 0, 1, 0, 0),
+            set(0, verdict),
+            EXIT,
+        ];
+        bpf::load("bench_count", hook, &code)
+    }
+}

@@ -1,0 +1,52 @@
+//! The benchmarks, run by `cargo xtask bench NAME`: see `hotpair_tests::bench`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
+use hotpair_tests::bench::{Machine, packets, say};
+
+/// Measures, side by side with what it is compared with.
+#[derive(Parser)]
+#[command(name = "hotpair-bench", disable_help_subcommand = true)]
+struct Options {
+    #[command(subcommand)]
+    what: What,
+    /// Where `NAME.json` and `NAME.svg` go.
+    #[arg(long)]
+    out: PathBuf,
+    /// What is measured, as git names it.
+    #[arg(long, default_value = "unknown")]
+    revision: String,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Frames a second through the data plane, and through what else could do its work.
+    Packets(packets::Options),
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "benchmarks make network namespaces and load eBPF programs: run this as root"
+    );
+    hotpair_tests::interrupt::on_signals()?;
+    let machine = Machine::here(&options.revision);
+    say(format_args!("revision {}, kernel {}, {}", machine.revision, machine.kernel, machine.cpu));
+    let sheet = match &options.what {
+        What::Packets(options) => packets::run(options, machine)?,
+    };
+    sheet.publish(&options.out)
+}
