@@ -1,7 +1,9 @@
 //! Namespaces as hosts, machines and clients, around the real controller.
 
+mod backend;
 mod cleanup;
 mod controller;
+mod crash;
 mod doctor;
 mod drill;
 mod failover;

@@ -30,6 +30,7 @@ pub(super) struct Plan {
     pub(super) linger: Duration,
     pub(super) quiet: bool,
     pub(super) metrics: bool,
+    pub(super) second: bool,
 }
 
 impl Default for Builder {
@@ -50,6 +51,7 @@ impl Default for Builder {
                 linger: Duration::from_secs(2),
                 quiet: false,
                 metrics: false,
+                second: false,
             },
         }
     }
@@ -119,6 +121,13 @@ impl Builder {
         self
     }
 
+    /// A second pair like the first, [`super::SECOND`].
+    #[must_use]
+    pub fn second_pair(mut self) -> Self {
+        self.plan.second = true;
+        self
+    }
+
     /// Namespaces, wire and files, but no controller.
     ///
     /// # Errors
@@ -153,13 +162,22 @@ impl Plan {
             at("bpf/hotpair"),
             if self.metrics { format!("metrics = \"{METRICS}\"\n") } else { String::new() },
         );
-        let entry: Vec<_> = self.entry.iter().map(|address| format!("\"{address}\"")).collect();
+        let entry: Vec<_> = self.entry.iter().map(ToString::to_string).collect();
+        self.pair(&mut text, dir, &self.name, &entry);
+        if self.second {
+            self.pair(&mut text, dir, super::SECOND.0, &[super::SECOND.1.to_string()]);
+        }
+        text
+    }
+
+    fn pair(&self, text: &mut String, dir: &Path, name: &str, entry: &[String]) {
+        let entry: Vec<_> = entry.iter().map(|address| toml_string(address)).collect();
         let _ = write!(
             text,
             "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\n\
              heartbeat = {{ source = \"{}\", interval = \"{}\", timeout = \"{}\", start = \"{}\" }}\n\
              replace = {{ auto = {}, release = \"{}\" }}\n",
-            self.name,
+            name,
             entry.join(", "),
             self.takeover,
             self.source,
@@ -174,8 +192,7 @@ impl Plan {
             format!("{verb} = [{}]", argv.join(", "))
         };
         let verbs: Vec<_> = ["start", "stop", "release", "status"].map(verb).into();
-        let _ = writeln!(text, "command = {{ {} }}", verbs.join(", "));
-        text
+        let _ = writeln!(text, "command = {{ {} }}\n", verbs.join(", "));
     }
 
     /// The command that starts, stops, ... a member.

@@ -16,7 +16,7 @@ use crate::wait::wait_for;
 
 /// `hotpair run`. Killed when dropped.
 pub(super) struct Process {
-    child: Child,
+    pub(super) child: Child,
 }
 
 impl Drop for Process {
@@ -65,7 +65,7 @@ impl Lab {
     pub fn launch_controller(&mut self) -> Result<()> {
         self.controller = None;
         let log = OpenOptions::new().create(true).append(true).open(self.dir.join("log/hotpair.log"))?;
-        let program = binary("hotpair");
+        let program = self.program.clone().unwrap_or_else(|| binary("hotpair"));
         let mut command = match self.under.split_first() {
             None => self.topology.host.command(&program),
             Some((first, rest)) => {
@@ -121,7 +121,7 @@ impl Lab {
                 })?;
             }
         }
-        reaper::unmount_bpffs(&self.dir);
+        reaper::unmount(&self.dir.join("bpf"));
         // The kernel lets go of what was pinned some time later.
         wait_for("the uplink's program to be gone", Duration::from_secs(5), || {
             let link = crate::netns::run(self.host().command("ip").args(["link", "show", super::UPLINK]))?;
@@ -190,11 +190,16 @@ impl Lab {
     /// # Errors
     /// As [`Lab::status`].
     pub fn pair(&self) -> Result<PairStatus> {
+        self.pair_named(&self.plan.name)
+    }
+
+    /// Any pair of the lab, as the status shows it.
+    ///
+    /// # Errors
+    /// As [`Lab::status`].
+    pub fn pair_named(&self, name: &str) -> Result<PairStatus> {
         let pairs = self.status()?.pairs;
-        pairs
-            .into_iter()
-            .find(|pair| pair.name == self.plan.name)
-            .context("the status does not show the pair")
+        pairs.into_iter().find(|pair| pair.name == name).context("the status does not show the pair")
     }
 
     /// What happened to the pair, oldest first.

@@ -17,6 +17,7 @@ mod api;
 mod builder;
 mod client;
 mod controller;
+mod fault;
 mod host;
 mod member;
 mod reaper;
@@ -30,6 +31,7 @@ use anyhow::{Context, Result, bail};
 pub use builder::Builder;
 pub use client::Client;
 pub use controller::Spoken;
+pub use fault::fill;
 pub use host::Host;
 pub use member::Machine;
 pub use topology::{CLIENT_LINK, CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6, UPLINK};
@@ -39,6 +41,8 @@ use topology::Topology;
 
 /// The name of a lab's pair unless it says otherwise.
 pub const PAIR: &str = "web";
+/// The second pair of a lab that has two, and its entry address.
+pub const SECOND: (&str, &str) = ("db", "203.0.113.20");
 /// A lab's entry addresses unless it says otherwise.
 pub const ENTRY: [&str; 2] = ["203.0.113.10", "2001:db8::10"];
 
@@ -54,6 +58,8 @@ pub struct Lab {
     controller: Option<controller::Process>,
     /// What runs the controller; nothing unless a test wants it.
     under: Vec<String>,
+    /// Another build of `hotpair`, if the controller is to be one.
+    program: Option<PathBuf>,
 }
 
 impl Lab {
@@ -79,7 +85,7 @@ impl Lab {
             }
         };
         // From here on the drop cleans up.
-        let lab = Lab { id, dir, plan, topology, controller: None, under: Vec::new() };
+        let lab = Lab { id, dir, plan, topology, controller: None, under: Vec::new(), program: None };
         for room in ["members", "volumes", "log", "state", "run"] {
             fs::create_dir(lab.dir.join(room))?;
         }
@@ -123,7 +129,15 @@ impl Lab {
     /// # Errors
     /// When there is none.
     pub fn machine(&self, slot: u8) -> Result<Machine> {
-        Machine::in_place(&self.dir, &self.plan.name, slot)
+        self.machine_of(&self.plan.name, slot)
+    }
+
+    /// The machine that runs in a slot of any pair of the lab.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn machine_of(&self, pair: &str, slot: u8) -> Result<Machine> {
+        Machine::in_place(&self.dir, pair, slot)
     }
 
     /// Directory and id of the lab that was started last by any process, if one is up.

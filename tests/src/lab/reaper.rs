@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::netns::Netns;
@@ -44,10 +44,17 @@ pub(super) fn mount_bpffs(dir: &Path) -> Result<()> {
         .with_context(|| format!("cannot mount a bpffs at {}", at.display()))
 }
 
-/// Takes the bpffs away with all pins in it.
-pub(super) fn unmount_bpffs(dir: &Path) {
+/// A small tmpfs at a directory: a disk that is soon full.
+pub(super) fn mount_small(at: &Path, kilobytes: u32) -> Result<()> {
+    let size = std::ffi::CString::new(format!("size={kilobytes}k"))?;
+    mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(size.as_c_str()))
+        .with_context(|| format!("cannot mount a tmpfs at {}", at.display()))
+}
+
+/// Takes a filesystem away with all that is in it: of a bpffs, the pins.
+pub(super) fn unmount(at: &Path) {
     // Not mounted: that is what was wanted.
-    let _ = unmount(dir.join("bpf"), UnmountFlags::DETACH);
+    let _ = rustix::mount::unmount(at, UnmountFlags::DETACH);
 }
 
 /// Removes the labs whose processes are gone.
@@ -86,7 +93,9 @@ pub(super) fn remove(id: &str) {
             let _ = Command::new("ip").args(["netns", "del", &name]).status();
         }
     }
-    unmount_bpffs(&dir);
+    for mounted in ["bpf", "state"] {
+        unmount(&dir.join(mounted));
+    }
     let _ = fs::remove_dir_all(&dir);
 }
 
@@ -111,6 +120,15 @@ fn kill_processes(dir: &Path) {
         }
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// How many processes of the lab are machines.
+pub(super) fn machines(dir: &Path) -> usize {
+    let is_machine = |pid: &Pid| {
+        let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+        command.split(|byte| *byte == 0).nth(1) == Some(b"machine")
+    };
+    marked(format!("{MARK}={}", dir.display()).as_bytes()).iter().filter(|pid| is_machine(pid)).count()
 }
 
 fn marked(mark: &[u8]) -> Vec<Pid> {

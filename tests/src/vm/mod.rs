@@ -5,6 +5,7 @@
 //! freezes it: nothing goes in or out, and what has queued up comes out when it is thawed.
 
 pub mod control;
+pub mod fault;
 pub mod place;
 
 mod agent;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::fault;
 use super::machine::{self, Options};
 use super::place::Place;
 
@@ -78,8 +79,19 @@ impl Member {
 /// In words for whoever reads hotpair's log.
 pub fn run(verb: &Verb) -> Result<ExitCode> {
     let member = Member::from_env()?;
+    let (options, name) = match verb {
+        Verb::Start(options) => (options, "start"),
+        Verb::Stop(options) => (options, "stop"),
+        Verb::Release(options) => (options, "release"),
+        Verb::Status(options) => (options, "status"),
+        Verb::Machine(_) => return carry_out(verb, &member),
+    };
+    fault::with(&options.lab, &member, name, || carry_out(verb, &member))
+}
+
+fn carry_out(verb: &Verb, member: &Member) -> Result<ExitCode> {
     match verb {
-        Verb::Start(options) => start(options, &member)?,
+        Verb::Start(options) => start(options, member)?,
         Verb::Stop(options) if options.lab.join(REFUSE_STOP).exists() => {
             bail!("it cannot be reached, by order")
         }
@@ -97,7 +109,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
             Some(tenant) => println!("{}", tenant.generation),
             None => return Ok(ExitCode::from(1)),
         },
-        Verb::Machine(options) => machine::run(options, &member, || {
+        Verb::Machine(options) => machine::run(options, member, || {
             println!("ready");
             // Whoever waited for it closes the other end; nothing is written there from now on.
             Ok(())

@@ -52,7 +52,8 @@ impl Cleanup {
         for file in ["api.sock", "lock"] {
             let _ = std::fs::remove_file(config.host.run_dir.join(file));
         }
-        // Only if it is empty.
+        // Only if they are empty.
+        let _ = std::fs::remove_dir(config.host.run_dir.join("commands"));
         let _ = std::fs::remove_dir(&config.host.run_dir);
         if done.nothing {
             print("nothing was there\n");

@@ -1,6 +1,8 @@
 //! What actions come to outside the engine: taps, members, the hypervisor's list.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hotpair_abi::Slot;
 
@@ -9,6 +11,9 @@ use crate::error::chain;
 use crate::hypervisor::MemberSpec;
 use crate::network::TapSpec;
 use crate::pair::{Action, Event};
+
+/// Pause before a question is asked again that was not answered.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Makes the slot's tap, or mends it, and attaches it to the data plane. Changes nothing where all is well.
 pub(super) async fn plug(shared: &Shared, facts: &PairFacts, slot: Slot) -> Result<(), RunError> {
@@ -59,27 +64,42 @@ pub(super) fn spawn(shared: &Arc<Shared>, facts: Arc<PairFacts>, action: Action)
                 let result = shared.hypervisor.release(&member(&facts, slot, generation), how).await;
                 Event::Released { slot, generation, result: result.map_err(|error| chain(&error)) }
             }
-            Action::AskRunning => {
-                let asked_at = boottime();
-                match shared.hypervisor.running(&facts.config.name).await {
-                    Ok(running) => {
-                        let list = running.into_iter().map(|one| (one.slot, one.generation)).collect();
-                        *shared.hypervisor_trouble.lock().expect("nobody panics with it") = None;
-                        Event::Running { list, asked_at }
-                    }
-                    Err(error) => {
-                        // Asked again by the pair while it matters.
-                        let why = chain(&error);
-                        tracing::warn!(pair = %facts.config.name, "what runs cannot be told: {why}");
-                        *shared.hypervisor_trouble.lock().expect("nobody panics with it") = Some(why);
-                        return;
-                    }
-                }
-            }
+            Action::AskRunning => return ask_running(&shared, &facts).await,
             _ => return,
         };
         shared.engine.event(id, event);
     });
+}
+
+/// One question at a time for each pair: where answers take long, questions must not pile up. What is asked meanwhile is
+/// asked once more after that, because the first answer may be too old for it.
+async fn ask_running(shared: &Shared, facts: &PairFacts) {
+    let name = &facts.config.name;
+    if facts.questions.fetch_add(1, Ordering::AcqRel) > 0 {
+        return;
+    }
+    loop {
+        let heard = facts.questions.load(Ordering::Acquire);
+        let asked_at = boottime();
+        let trouble = match shared.hypervisor.running(name).await {
+            Ok(running) => {
+                let list = running.into_iter().map(|one| (one.slot, one.generation)).collect();
+                shared.engine.event(facts.id, Event::Running { list, asked_at });
+                None
+            }
+            Err(error) => Some(format!("what runs of {name} cannot be told: {}", chain(&error))),
+        };
+        let failed = trouble.is_some();
+        shared.hypervisor_troubles.set(name, trouble);
+        if failed {
+            // Until it is known: else the trouble would be told for as long as nobody asks again.
+            tokio::time::sleep(ASK_AGAIN).await;
+            continue;
+        }
+        if facts.questions.fetch_sub(heard, Ordering::AcqRel) == heard {
+            return;
+        }
+    }
 }
 
 async fn start(shared: &Shared, facts: &PairFacts, slot: Slot, generation: u64) -> Result<(), String> {

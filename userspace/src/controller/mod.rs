@@ -32,7 +32,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -119,6 +119,8 @@ pub(crate) struct PairFacts {
     pub(crate) config: config::Pair,
     pub(crate) mac: [u8; 6],
     pub(crate) internal: [Ipv4Addr; 2],
+    /// Questions about what runs that have not been answered yet.
+    questions: AtomicU32,
 }
 
 impl PairFacts {
@@ -180,7 +182,8 @@ pub(crate) struct Shared {
     pub(crate) uplink: Link,
     pub(crate) history: Mutex<BTreeMap<String, VecDeque<Record>>>,
     pub(crate) troubles: Arc<Troubles>,
-    pub(crate) hypervisor_trouble: Mutex<Option<String>>,
+    /// Troubles with it: as a whole (`hypervisor`), and by pair.
+    pub(crate) hypervisor_troubles: Troubles,
     pub(crate) started_at_ms: u64,
     pub(crate) meters: metrics::Meters,
     /// Rises each time the engine goes round.
@@ -306,7 +309,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         store,
         history: Mutex::new(loaded.history),
         troubles,
-        hypervisor_trouble: Mutex::new(None),
+        hypervisor_troubles: Troubles::default(),
         started_at_ms: wall_ms(),
         meters: metrics::Meters::new(config.pairs.iter().map(|pair| pair.name.as_str())),
         pulse: AtomicU64::new(0),
@@ -387,7 +390,7 @@ pub(crate) fn hypervisor(
         )),
         config::Hypervisor::Command => {
             drop(events);
-            Ok(Arc::new(crate::hypervisor::command::Command::new(&config.pairs)))
+            Ok(Arc::new(crate::hypervisor::command::Command::new(&config.pairs, &config.host.run_dir)))
         }
     }
 }
@@ -415,7 +418,13 @@ fn assign(
         let internal = internal_ips(config.host.internal_net, id)
             .ok_or_else(|| RunError::InternalNetFull(pair.name.clone()))?;
         let mac = pair.mac.or_else(|| template_mac(pair)).unwrap_or_else(|| derived_mac(&pair.name));
-        pairs.push(Arc::new(PairFacts { id, config: pair.clone(), mac, internal }));
+        pairs.push(Arc::new(PairFacts {
+            id,
+            config: pair.clone(),
+            mac,
+            internal,
+            questions: AtomicU32::new(0),
+        }));
     }
     for name in taken.into_keys() {
         let text = format!(

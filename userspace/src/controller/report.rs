@@ -31,7 +31,8 @@ pub(super) fn last_change(shared: &Shared, pair: &str) -> Option<Record> {
 }
 
 pub(super) fn status(shared: &Shared, pairs: Vec<PairStatus>) -> Status {
-    let why = shared.hypervisor_trouble.lock().expect("nobody panics with it").clone();
+    let troubles = shared.hypervisor_troubles.list();
+    let why = (!troubles.is_empty()).then(|| troubles.join("; "));
     Status {
         api: API_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -163,12 +163,10 @@ async fn watch_hypervisor(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceive
                 }
             }
             VmEvent::Unreachable { why } => {
-                tracing::error!("the hypervisor cannot be reached: {why}");
-                *shared.hypervisor_trouble.lock().expect("nobody panics with it") = Some(why);
+                shared.hypervisor_troubles.set("hypervisor", Some(why));
             }
             VmEvent::Reachable => {
-                tracing::info!("the hypervisor can be reached again");
-                *shared.hypervisor_trouble.lock().expect("nobody panics with it") = None;
+                shared.hypervisor_troubles.set("hypervisor", None);
                 for facts in &shared.pairs {
                     shared.engine.event(facts.id, Event::Reachable);
                 }

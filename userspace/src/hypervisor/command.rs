@@ -2,7 +2,8 @@
 //! network namespaces.
 //!
 //! Commands are argument vectors, never given to a shell. Each runs in its own process group and has a deadline, after
-//! which the whole group is killed. What a start command leaves running must have detached itself (`setsid`, its
+//! which the whole group is killed. One that is still running when the controller ends goes on; the next controller waits
+//! for it before it asks what runs (`orphans.rs`). What a start command leaves running must have detached itself (`setsid`, its
 //! output somewhere else): the group is only watched until the command itself ends.
 //!
 //! The environment is that of hotpair and:
@@ -21,6 +22,7 @@
 //! and which one by writing its generation, as it was given to `start`, to its standard output.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +32,7 @@ use hotpair_abi::Slot;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command as Process;
 
+use super::orphans::{Noted, Orphans};
 use super::{Hypervisor, HypervisorError, MemberSpec, Running};
 use crate::config::{self, Release, Vm};
 
@@ -44,14 +47,16 @@ const TAIL: usize = 2048;
 #[derive(Debug)]
 pub struct Command {
     pairs: Vec<config::Pair>,
+    orphans: Orphans,
 }
 
 impl Command {
     /// A backend for those of `pairs` that are run by commands. It needs them to know the deadline of a start and the
-    /// `status` command; everything else comes with each [`MemberSpec`].
+    /// `status` command; everything else comes with each [`MemberSpec`]. In `run_dir` it notes which commands run.
     #[must_use]
-    pub fn new(pairs: &[config::Pair]) -> Command {
-        Command { pairs: pairs.iter().filter(|pair| matches!(pair.vm, Vm::Command(_))).cloned().collect() }
+    pub fn new(pairs: &[config::Pair], run_dir: &Path) -> Command {
+        let pairs = pairs.iter().filter(|pair| matches!(pair.vm, Vm::Command(_))).cloned().collect();
+        Command { pairs, orphans: Orphans::of(run_dir) }
     }
 
     fn pair(&self, name: &str) -> Option<(&config::Pair, &config::Command)> {
@@ -62,10 +67,27 @@ impl Command {
     }
 }
 
+impl Command {
+    async fn run_for(
+        &self,
+        argv: &[String],
+        member: &MemberSpec,
+        deadline: Duration,
+        verb: &str,
+    ) -> Result<(), HypervisorError> {
+        self.orphans.gone(&member.pair).await?;
+        let what = format!("{verb} {}", who(member));
+        let note = |pid| Some(self.orphans.note(pid, &member.pair, &what, deadline));
+        let ended = run(argv, &environment(member), deadline, &what, note).await?;
+        if ended.status.success() { Ok(()) } else { Err(ended.failed(&what, argv)) }
+    }
+}
+
 /// The generation that runs in a place, if any does.
 async fn status(argv: &[String], pair: &str, slot: Slot) -> Result<Option<u64>, HypervisorError> {
     let what = format!("ask for the status of {pair}, slot {slot}");
-    let ended = run(argv, &place(pair, slot), DEADLINE, &what).await?;
+    // One that is left alone does no harm.
+    let ended = run(argv, &place(pair, slot), DEADLINE, &what, |_| None).await?;
     match ended.status.code() {
         Some(0) => ended.stdout.trim().parse().map(Some).map_err(|_| {
             HypervisorError::Failed(format!(
@@ -88,12 +110,12 @@ impl Hypervisor for Command {
     async fn start(&self, member: &MemberSpec) -> Result<(), HypervisorError> {
         let commands = commands(member)?;
         let deadline = self.pair(&member.pair).map_or(DEADLINE, |(pair, _)| pair.heartbeat.start);
-        run_for(&commands.start, member, deadline, "start").await
+        self.run_for(&commands.start, member, deadline, "start").await
     }
 
     async fn stop(&self, member: &MemberSpec) -> Result<(), HypervisorError> {
         let commands = commands(member)?;
-        run_for(&commands.stop, member, DEADLINE, "stop").await?;
+        self.run_for(&commands.stop, member, DEADLINE, "stop").await?;
         // Another generation in this place is another member's affair.
         if status(&commands.status, &member.pair, member.slot).await? == Some(member.generation) {
             return Err(HypervisorError::Failed(format!(
@@ -107,7 +129,7 @@ impl Hypervisor for Command {
 
     async fn release(&self, member: &MemberSpec, how: Release) -> Result<(), HypervisorError> {
         match how {
-            Release::Delete => run_for(&commands(member)?.release, member, DEADLINE, "release").await,
+            Release::Delete => self.run_for(&commands(member)?.release, member, DEADLINE, "release").await,
             // What belongs to a member of the command's making can only be kept by leaving it alone.
             Release::Keep => Ok(()),
         }
@@ -117,6 +139,7 @@ impl Hypervisor for Command {
         let Some((_, commands)) = self.pair(pair) else {
             return Ok(Vec::new());
         };
+        self.orphans.gone(pair).await?;
         let mut running = Vec::new();
         for slot in Slot::BOTH {
             let generation = status(&commands.status, pair, slot).await?;
@@ -173,17 +196,6 @@ fn environment(member: &MemberSpec) -> Environment {
     env
 }
 
-async fn run_for(
-    argv: &[String],
-    member: &MemberSpec,
-    deadline: Duration,
-    verb: &str,
-) -> Result<(), HypervisorError> {
-    let what = format!("{verb} {}", who(member));
-    let ended = run(argv, &environment(member), deadline, &what).await?;
-    if ended.status.success() { Ok(()) } else { Err(ended.failed(&what, argv)) }
-}
-
 /// A command that has ended.
 struct Ended {
     status: ExitStatus,
@@ -204,14 +216,13 @@ impl Ended {
     }
 }
 
-/// Kills its process group when dropped, unless the command has ended: a caller that gives up leaves nothing behind.
-struct Group(Option<i32>);
+/// A command that is waited for. If that is given up, because the controller ends, it goes on, and so does its note.
+struct Waited(Option<Noted>);
 
-impl Drop for Group {
+impl Drop for Waited {
     fn drop(&mut self) {
-        if let Some(pid) = self.0.and_then(rustix::process::Pid::from_raw) {
-            // It may be gone already.
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        if let Some(note) = self.0.take() {
+            note.leave();
         }
     }
 }
@@ -221,6 +232,7 @@ async fn run(
     env: &Environment,
     deadline: Duration,
     what: &str,
+    note: impl FnOnce(i32) -> Option<Noted>,
 ) -> Result<Ended, HypervisorError> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(HypervisorError::Failed(format!("cannot {what}: its command is empty")));
@@ -238,16 +250,21 @@ async fn run(
         .process_group(0)
         .spawn()
         .map_err(|e| HypervisorError::Failed(format!("cannot {what}: cannot run `{program}`: {e}")))?;
-    let mut group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()));
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    let mut waited = Waited(pid.and_then(note));
     let stdout = Tail::follow(child.stdout.take());
     let stderr = Tail::follow(child.stderr.take());
     let Ok(status) = tokio::time::timeout(deadline, child.wait()).await else {
-        drop(group);
+        if let Some(group) = pid.and_then(rustix::process::Pid::from_raw) {
+            // It may be gone already.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         // Reaps it; a killed process ends.
         let _ = child.wait().await;
+        drop(waited.0.take());
         return Err(HypervisorError::TimedOut { what: what.to_string(), after: deadline });
     };
-    group.0 = None;
+    drop(waited.0.take());
     let status = status
         .map_err(|e| HypervisorError::Failed(format!("cannot {what}: lost sight of `{program}`: {e}")))?;
     Ok(Ended { status, stdout: stdout.last_words().await, stderr: stderr.last_words().await })

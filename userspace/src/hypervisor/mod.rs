@@ -9,6 +9,7 @@ pub mod image;
 pub mod kvm;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
+mod orphans;
 pub mod template;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -107,7 +107,11 @@ impl State {
             return;
         }
         match result {
-            Ok(()) => self.enter(slot, Phase::Booting { until }, now),
+            Ok(()) => {
+                self.enter(slot, Phase::Booting { until }, now);
+                // What became of it before now was told to nobody: whether it has died since is asked once.
+                actions.push(Action::AskRunning);
+            }
             Err(why) => {
                 // Whether anything came of it is not known: make sure that nothing did.
                 place.failures += 1;
@@ -218,12 +222,14 @@ impl State {
                 }
                 (Phase::Unknown, None) => {
                     place.wanted = true;
-                    let phase = match place.generation {
-                        0 => Phase::Empty { retry_at: now },
-                        // What it leaves may still be there.
-                        _ => Phase::Releasing { asked: false, retry_at: now },
-                    };
-                    self.enter(slot, phase, now);
+                    if place.generation == 0 {
+                        self.enter(slot, Phase::Empty { retry_at: now }, now);
+                        continue;
+                    }
+                    // What it leaves may still be there.
+                    self.enter(slot, Phase::Releasing { asked: false, retry_at: now }, now);
+                    let text = format!("slot {slot}: no member was running here when the controller started");
+                    self.record(actions, RecordKind::MemberLost, Some(slot), text);
                 }
                 (Phase::Booting { .. } | Phase::Serving, running)
                     if running != Some(place.generation) && place.since < asked_at =>
