@@ -107,7 +107,7 @@ counters! {
     GuestDhcpDropped = 34, "guest_dhcp_dropped";
     /// A valid heartbeat.
     Heartbeat = 35, "heartbeat";
-    /// A heartbeat that is malformed or of another version: dropped.
+    /// A heartbeat of the wrong length, without its first four bytes, or in a state that does not exist: dropped.
     HeartbeatMalformed = 36, "heartbeat_malformed";
     /// A heartbeat that is not newer than the last one of the same boot: dropped.
     HeartbeatStale = 37, "heartbeat_stale";
@@ -129,6 +129,8 @@ counters! {
     GuestRewriteFailed = 45, "guest_rewrite_failed";
     /// The tap belongs to no pair: dropped.
     FromUnknownPort = 46, "from_unknown_port";
+    /// A heartbeat of another version (an agent older or newer than this host's hotpair): dropped.
+    HeartbeatVersion = 47, "heartbeat_version";
 
     // to_guest_from_host
     /// A packet of the host handed to a member's internal address.
@@ -141,6 +143,12 @@ counters! {
     FromHostMuted = 51, "from_host_muted";
     /// Rewriting a packet of the host failed in the kernel: dropped.
     FromHostRewriteFailed = 52, "from_host_rewrite_failed";
+
+    // from_guest: heartbeats, too
+    /// A heartbeat whose own check does not fit: dropped.
+    HeartbeatDamaged = 53, "heartbeat_damaged";
+    /// A heartbeat of the boot before the present one: dropped.
+    HeartbeatOldBoot = 54, "heartbeat_old_boot";
 
     // the latch
     /// The data plane failed over by itself.

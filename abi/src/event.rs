@@ -12,7 +12,8 @@ pub enum Kind {
     AddressConflict = 3,
     /// The kernel's latch has failed over.
     LatchTripped = 4,
-    /// A member's heartbeat says another state than the one before. Data: byte 0 the new state.
+    /// A member's heartbeat says another state than was told last. One a millisecond and member at most: what changes
+    /// faster is told with the next heartbeat after that. Data: byte 0 the new state.
     StateChanged = 5,
 }
 

@@ -103,8 +103,8 @@ pub struct Member {
     pub interval_us: u32,
     /// [`crate::heartbeat::State`] of the last heartbeat; 0 before the first. Source probe: serving.
     pub state: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The state that the controller was last told of at once ([`crate::event::Kind::StateChanged`]).
+    pub told_state: u32,
     /// CLOCK_BOOTTIME (nanoseconds) of the last frame whose time was taken: every frame with source probe, heartbeats
     /// (stale ones too) with source agent. No other packet costs a look at the clock.
     pub last_frame_ns: u64,
@@ -112,8 +112,12 @@ pub struct Member {
     pub last_event_ns: u64,
     /// Valid heartbeats since the row was last cleared.
     pub beats: u64,
+    /// When it was told, CLOCK_BOOTTIME nanoseconds: once a millisecond at most.
+    pub told_ns: u64,
+    /// Boot id before the present one, 0 for none: what still comes of it is a replay.
+    pub boot_id_before: u64,
     /// Zero; makes a member two cache lines.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 3],
 }
 
 /// Value of `PORTS`: whose tap it is.

@@ -55,10 +55,31 @@ pub fn may_speak(
 }
 
 /// Whether a heartbeat says something new: of another boot, or of the same one and newer.
+///
+/// # Errors
+/// The counter of what is a replay: not newer, or of the boot before.
+#[inline(always)]
+pub const fn is_news(member: &Member, beat: &Heartbeat) -> Result<(), Counter> {
+    if member.beats == 0 {
+        return Ok(());
+    }
+    if member.boot_id == beat.boot_id {
+        return if beat.sequence > member.sequence { Ok(()) } else { Err(Counter::HeartbeatStale) };
+    }
+    if member.boot_id_before != 0 && member.boot_id_before == beat.boot_id {
+        return Err(Counter::HeartbeatOldBoot);
+    }
+    Ok(())
+}
+
+/// The least time between two [`crate::event::Kind::StateChanged`] of a member: what a guest says may not become a flood.
+pub const TELL_EVERY_NS: u64 = 1_000_000;
+
+/// Whether the controller is to be told at once of a member's state.
 #[inline(always)]
 #[must_use]
-pub const fn is_news(member: &Member, beat: &Heartbeat) -> bool {
-    member.beats == 0 || member.boot_id != beat.boot_id || beat.sequence > member.sequence
+pub const fn is_to_be_told(told_state: u32, told_ns: u64, state: u32, now_ns: u64) -> bool {
+    told_state != state && (told_ns == 0 || now_ns.saturating_sub(told_ns) >= TELL_EVERY_NS)
 }
 
 /// Since when a member that shows a sign of life `now_ns` has been doing so without a gap.
@@ -194,6 +215,35 @@ mod tests {
         assert!(!trip(word().with_handover(true), 0, Slot::One, serving, 500, 500));
         assert!(!trip(word().with_muted(Slot::Zero, true), 0, Slot::One, serving, 500, 500));
         assert!(!trip(word().with_muted(Slot::One, true), 0, Slot::One, serving, 500, 500));
+    }
+
+    #[test]
+    fn what_was_said_before_is_no_news() {
+        let beat = |boot_id, sequence| Heartbeat {
+            state: State::Serving,
+            boot_id,
+            sequence,
+            sent_ns: 0,
+            requests: 0,
+            in_flight: 0,
+            interval_us: 0,
+        };
+        let member = Member { beats: 9, boot_id: 7, sequence: 100, boot_id_before: 6, ..Member::default() };
+        assert_eq!(is_news(&member, &beat(7, 101)), Ok(()));
+        assert_eq!(is_news(&member, &beat(7, 100)), Err(Counter::HeartbeatStale));
+        assert_eq!(is_news(&member, &beat(7, 1)), Err(Counter::HeartbeatStale));
+        assert_eq!(is_news(&member, &beat(8, 1)), Ok(()), "another boot");
+        assert_eq!(is_news(&member, &beat(6, 1_000)), Err(Counter::HeartbeatOldBoot));
+        assert_eq!(is_news(&Member::default(), &beat(0, 0)), Ok(()), "the first");
+    }
+
+    #[test]
+    fn a_state_is_told_once_and_no_change_is_lost() {
+        let (serving, failing) = (State::Serving as u32, State::Failing as u32);
+        assert!(is_to_be_told(0, 0, serving, 5));
+        assert!(!is_to_be_told(serving, 5, serving, 5 + TELL_EVERY_NS));
+        assert!(!is_to_be_told(serving, 5, failing, 4 + TELL_EVERY_NS), "too soon");
+        assert!(is_to_be_told(serving, 5, failing, 5 + TELL_EVERY_NS), "but then");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use hotpair_abi::count::Counter;
 use hotpair_abi::event::Kind;
-use hotpair_abi::heartbeat::{Heartbeat, LEN, PORT, State};
+use hotpair_abi::heartbeat::{Heartbeat, LEN, Malformed, PORT, State};
 use hotpair_abi::maps;
 use hotpair_abi::packet::{Bytes, Ip, protocol};
 use hotpair_abi::voice;
@@ -12,18 +12,14 @@ use crate::from_guest::Member;
 use crate::packet::TcFrame;
 use crate::{maps as map, role};
 
-/// Not a heartbeat.
-pub const NONE: u32 = 0;
-/// A valid heartbeat, and its row is written.
-pub const VALID: u32 = 1;
-/// A heartbeat that must not be handed on, being malformed.
-pub const MALFORMED: u32 = 2;
-/// A heartbeat that must not be handed on, being stale.
-pub const STALE: u32 = 3;
+/// Not a heartbeat. Any other answer is a counter's number: `Heartbeat` for a valid one, whose row is written, else the
+/// reason why it must not be handed on.
+pub const NONE: u32 = u32::MAX;
 
 const UDP_LEN: usize = 8;
 
-/// Looks whether a packet to the peer is a heartbeat, and if so, stamps it.
+/// Looks whether a packet to the peer is a heartbeat, and if so, stamps it. A number, as the kernel's BTF knows no
+/// `Option<Counter>`.
 #[inline(never)]
 pub fn heartbeat(frame: TcFrame, ip: &Ip, member: &Member) -> u32 {
     if ip.protocol != protocol::UDP || !ip.whole {
@@ -36,29 +32,35 @@ pub fn heartbeat(frame: TcFrame, ip: &Ip, member: &Member) -> u32 {
         return NONE;
     }
     if u16::from_be_bytes([udp[4], udp[5]]) as usize != UDP_LEN + LEN {
-        return MALFORMED;
+        return Counter::HeartbeatMalformed as u32;
     }
     let Some(words) = frame.words::<{ LEN / 8 }>(ip.l4 + UDP_LEN) else {
-        return MALFORMED;
+        return Counter::HeartbeatMalformed as u32;
     };
-    match Heartbeat::parse_words(&words) {
+    let verdict = match Heartbeat::parse_words(&words) {
         Ok(beat) => stamp(&beat, member),
-        Err(_) => MALFORMED,
-    }
+        Err(Malformed::Version) => Counter::HeartbeatVersion,
+        Err(Malformed::Check) => Counter::HeartbeatDamaged,
+        Err(_) => Counter::HeartbeatMalformed,
+    };
+    verdict as u32
 }
 
 #[inline(always)]
-fn stamp(beat: &Heartbeat, member: &Member) -> u32 {
+fn stamp(beat: &Heartbeat, member: &Member) -> Counter {
     let Some(row) = map::member(member.port.pair, member.port.slot & 1) else {
-        return STALE;
+        return Counter::HeartbeatStale;
     };
     let now = role::now_ns();
     // SAFETY: `row` points into the array map. A member's heartbeats come through one queue of one tap, so there is one
     // writer; the controller reads each field on its own.
     unsafe {
         (*row).last_frame_ns = now;
-        if !voice::is_news(&*row, beat) {
-            return STALE;
+        if let Err(why) = voice::is_news(&*row, beat) {
+            return why;
+        }
+        if (*row).boot_id != beat.boot_id {
+            (*row).boot_id_before = (*row).boot_id;
         }
         (*row).boot_id = beat.boot_id;
         (*row).sequence = beat.sequence;
@@ -68,7 +70,7 @@ fn stamp(beat: &Heartbeat, member: &Member) -> u32 {
         (*row).interval_us = beat.interval_us;
     }
     alive(row, now, beat.state as u32, member);
-    VALID
+    Counter::Heartbeat
 }
 
 /// Any frame of a member whose signs of life are its frames.
@@ -88,16 +90,20 @@ fn alive(row: *mut maps::Member, now: u64, state: u32, member: &Member) {
     // SAFETY: `pair` points into the array map.
     let timeout = unsafe { (&raw const (*member.pair).timeout_ns).read_volatile() };
     // SAFETY: as in `stamp`. The time is written last, so that who sees it sees what it stands for.
-    let (before, streak) = unsafe {
+    let (tell, streak) = unsafe {
         let streak = voice::streak((*row).last_beat_ns, (*row).streak_since_ns, now, timeout);
-        let before = (*row).state;
+        let tell = voice::is_to_be_told((*row).told_state, (*row).told_ns, state, now);
+        if tell {
+            (*row).told_state = state;
+            (*row).told_ns = now;
+        }
         (*row).beats += 1;
         (*row).state = state;
         (&raw mut (*row).streak_since_ns).write_volatile(streak);
         (&raw mut (*row).last_beat_ns).write_volatile(now);
-        (before, streak)
+        (tell, streak)
     };
-    if before != state {
+    if tell {
         let mut data = [0; 24];
         data[0] = state as u8;
         role::report(

@@ -37,6 +37,12 @@ impl Exit {
     /// Ends for the pair of this row, for this reason, with this verdict.
     #[inline(always)]
     pub const fn new(row: u32, why: Counter, action: i32) -> Exit {
+        Exit::numbered(row, why as u32, action)
+    }
+
+    /// As [`Exit::new`], with the counter's number.
+    #[inline(always)]
+    pub const fn numbered(row: u32, why: u32, action: i32) -> Exit {
         Exit(((row as u64) << 32) | ((why as u64 & 0xff) << 8) | (action as u64 & 0xff))
     }
 

@@ -42,6 +42,12 @@ impl Member {
         Exit::new(row(self.port.pair), why, TC_ACT_SHOT)
     }
 
+    /// Drops the frame for the reason with this number.
+    #[inline(always)]
+    pub fn drop_for(&self, why: u32) -> Exit {
+        Exit::numbered(row(self.port.pair), why, TC_ACT_SHOT)
+    }
+
     /// Hands the frame to the host's own stack.
     #[inline(always)]
     pub fn to_host(&self) -> Exit {

@@ -22,11 +22,11 @@ const V6_ADDRESSES: usize = 8;
 #[inline(never)]
 pub fn to_peer(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
     if ip.v4 {
+        const VALID: u32 = Counter::Heartbeat as u32;
         match beat::heartbeat(frame, ip, member) {
             beat::NONE => {}
-            beat::VALID => count(row(member.port.pair), Counter::Heartbeat),
-            beat::MALFORMED => return member.drop(Counter::HeartbeatMalformed),
-            _ => return member.drop(Counter::HeartbeatStale),
+            VALID => count(row(member.port.pair), Counter::Heartbeat),
+            why => return member.drop_for(why),
         }
     }
     let peer = role::tap(member.pair, member.port.slot ^ 1);

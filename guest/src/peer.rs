@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
     last: Option<Heard>,
+    /// The boot before the last one's: what still comes of it is late or replayed.
+    boot_before: Option<u64>,
     received: u64,
     lost: u64,
     reordered: u64,
@@ -46,7 +48,7 @@ pub struct PeerStatus {
     pub received: u64,
     /// Heartbeats that were missing in the sequence.
     pub lost: u64,
-    /// Heartbeats that came after a later one, or twice.
+    /// Heartbeats that came after a later one, or twice, or of the boot before.
     pub reordered: u64,
 }
 
@@ -71,8 +73,13 @@ impl Peer {
                 self.lost += gap;
             }
         }
+        if self.boot_before == Some(beat.boot_id) {
+            self.reordered += 1;
+            return None;
+        }
         self.last = Some(Heard { beat, at_ns: now_ns });
         if beat.boot_id != last.boot_id {
+            self.boot_before = Some(last.boot_id);
             Some(News::Rebooted(beat.state))
         } else if beat.state != last.state {
             Some(News::State(last.state, beat.state))
@@ -132,6 +139,8 @@ mod tests {
         );
         assert_eq!(peer.hear(beat(2, 3, State::Serving), 3), Some(News::Rebooted(State::Serving)));
         assert_eq!(peer.hear(beat(2, 4, State::Serving), 4), None);
+        assert_eq!(peer.hear(beat(1, 13, State::Serving), 5), None, "of the boot before");
+        assert_eq!(peer.status(5).boot_id.as_deref(), Some("0000000000000002"));
     }
 
     #[test]

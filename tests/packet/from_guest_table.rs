@@ -16,9 +16,9 @@ use crate::bench::{
     tap_name,
 };
 use crate::frames::{
-    BROADCAST, CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC, addressed, arp, assert_checksums, echo, eth,
-    group_mac, heartbeat, icmpv6, lladdr, nd, raw_v4, raw_v6, service, solicited_node, tagged, tcp, udp,
-    vlan,
+    BROADCAST, CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC, addressed, arp, assert_checksums, checksum,
+    echo, eth, group_mac, heartbeat, icmpv6, lladdr, nd, raw_v4, raw_v6, service, solicited_node, tagged,
+    tcp, udp, vlan,
 };
 use crate::table::{Case, run};
 use crate::test_run::{self, Ran};
@@ -402,6 +402,17 @@ fn heartbeats() -> Vec<Case> {
             run_from(bench, WEB, Slot::Zero, &frame);
         }
     };
+    let changed = |at: usize, value: u8| {
+        let mut frame = beat(1);
+        frame[at] = value;
+        frame
+    };
+    let mended = |mut frame: Vec<u8>| {
+        frame[48..50].copy_from_slice(&[0, 0]);
+        let check = checksum(&frame[42..90]);
+        frame[48..50].copy_from_slice(&check);
+        frame
+    };
     let mut malformed = beat(1);
     malformed[42] = b'X';
     let mut long = udp(GATEWAY_MAC, MAC, ME4, Ip::V4(PEER_V4), (7077, 7077), &[0; 49]);
@@ -418,6 +429,27 @@ fn heartbeats() -> Vec<Case> {
         bad("one that is not newer is not", beat(5), Counter::HeartbeatStale).when(after(5, 11)),
         bad("one that is older is not", beat(4), Counter::HeartbeatStale).when(after(5, 11)),
         good("another boot begins anew", heartbeat(MAC, 12, 1, State::Serving)).when(after(5, 11)),
+        bad("one of the boot before is a replay", beat(6), Counter::HeartbeatOldBoot).when(move |bench| {
+            after(5, 11)(bench);
+            after(1, 12)(bench);
+        }),
+        bad("one of another version is not understood", changed(46, 1), Counter::HeartbeatVersion),
+        bad(
+            "one in a state that does not exist is malformed",
+            mended(changed(47, 9)),
+            Counter::HeartbeatMalformed,
+        ),
+        bad("one flipped bit is found out", changed(65, 2), Counter::HeartbeatDamaged),
+        bad(
+            "one with another pair's MAC is spoofed",
+            heartbeat(pair_mac(DB), 11, 1, State::Serving),
+            Counter::SpoofedMac,
+        ),
+        bad(
+            "one in the peer's name is spoofed",
+            udp(GATEWAY_MAC, MAC, Ip::V4(PEER_V4), ME4, (7077, 7077), &beat(1)[42..]),
+            Counter::SpoofedAddress,
+        ),
     ]
 }
 
