@@ -86,6 +86,14 @@ impl Address {
         if v4 { self.0[1].to_ne_bytes()[4] >= 224 } else { self.0[0].to_ne_bytes()[0] == 0xff }
     }
 
+    /// Whether it is an IPv4 address in a map key's clothes (`::ffff:a.b.c.d`). In an IPv6 header there is none (RFC 4291
+    /// section 2.5.5.2): taken for the IPv4 address, it would be steered, answered for and let out as that one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_mapped(self) -> bool {
+        self.0[0] == 0 && self.0[1] & u64::from_le(0xffff_ffff) == u64::from_le(0xffff_0000)
+    }
+
     /// Whether it is `::`.
     #[inline(always)]
     #[must_use]

@@ -114,7 +114,7 @@ pub struct Neighbour {
 pub enum Nd {
     /// A solicitation or an advertisement.
     Neighbour(Neighbour),
-    /// Router discovery, redirect, multicast listeners: nothing that is answered.
+    /// Router discovery, redirect, multicast listeners, a target that is IPv4's: nothing that is answered.
     Other,
     /// Not neighbour discovery at all.
     No,
@@ -136,14 +136,25 @@ pub fn nd<B: Bytes + ?Sized>(frame: &B, l4: usize) -> Nd {
     let Some(target) = frame.get::<16>(l4 + 8) else {
         return Nd::Short;
     };
-    Nd::Neighbour(Neighbour { solicitation: kind == icmpv6::SOLICITATION, target: Address::new(target) })
+    let target = Address::new(target);
+    if target.is_mapped() {
+        return Nd::Other;
+    }
+    Nd::Neighbour(Neighbour { solicitation: kind == icmpv6::SOLICITATION, target })
 }
 
-/// Whether a solicitation is valid by RFC 4861 section 7.1.1, checksum included.
+/// Whether a solicitation is valid by RFC 4861 section 7.1.1, checksum included, and from one address that can be
+/// answered.
 #[inline(always)]
 pub fn solicitation_is_valid<B: Bytes + ?Sized>(frame: &B, ip: &Ip, target: Address) -> bool {
     let len = ip.payload as usize;
-    if ip.hops != 255 || len < 24 || !len.is_multiple_of(8) || len > WORDS * 8 || target.is_multicast(false) {
+    if ip.hops != 255
+        || len < 24
+        || !len.is_multiple_of(8)
+        || len > WORDS * 8
+        || target.is_multicast(false)
+        || ip.src.is_multicast(false)
+    {
         return false;
     }
     let ([s0, s1], [d0, d1]) = (ip.src.words(), ip.dst.words());

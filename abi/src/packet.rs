@@ -200,16 +200,20 @@ pub fn ipv4<B: Bytes + ?Sized>(frame: &B, l3: usize) -> Option<Ip> {
     })
 }
 
-/// Reads an IPv6 header. `None` if it is too short or inconsistent.
+/// Reads an IPv6 header. `None` if it is too short or inconsistent, which an IPv4-mapped address is.
 #[inline(always)]
 pub fn ipv6<B: Bytes + ?Sized>(frame: &B, l3: usize) -> Option<Ip> {
     let header = frame.get::<8>(l3)?;
     if header[0] >> 4 != 6 {
         return None;
     }
+    let (src, dst) = (Address::new(frame.get::<16>(l3 + 8)?), Address::new(frame.get::<16>(l3 + 24)?));
+    if src.is_mapped() || dst.is_mapped() {
+        return None;
+    }
     Some(Ip {
-        src: Address::new(frame.get::<16>(l3 + 8)?),
-        dst: Address::new(frame.get::<16>(l3 + 24)?),
+        src,
+        dst,
         v4: false,
         protocol: header[6],
         l3,
@@ -280,6 +284,20 @@ mod tests {
         assert_eq!(ipv4(&header[..], 0), None);
         header[0] = 0x65;
         assert_eq!(ipv4(&header[..], 0), None);
+    }
+
+    #[test]
+    fn an_ipv4_address_in_an_ipv6_header_is_no_address() {
+        let mut header = [0u8; 40];
+        header[0] = 0x60;
+        assert!(ipv6(&header[..], 0).is_some());
+        for at in [8, 24] {
+            let mut mapped = header;
+            mapped[at + 10..at + 16].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 100]);
+            assert_eq!(ipv6(&mapped[..], 0), None);
+            mapped[at + 9] = 1;
+            assert!(ipv6(&mapped[..], 0).is_some(), "an address like any other");
+        }
     }
 
     proptest! {

@@ -75,7 +75,8 @@ pub fn solicitation(frame: XdpFrame, link: &Link, question: &Neighbour) -> Exit 
     if !role::word(pair).held() {
         return drop(row, Counter::UplinkNeighbourNotHeld);
     }
-    if !solicitation_is_valid(&frame, ip, target) {
+    // An answer to a group's MAC would reach everybody.
+    if link.src.is_group() || !solicitation_is_valid(&frame, ip, target) {
         return drop(row, Counter::UplinkNdInvalid);
     }
     let mac = Mac::new(host.uplink_mac);

@@ -49,6 +49,24 @@ fn repeat(program: BorrowedFd<'_>, frame: &[u8], context: &mut [u8], times: u32)
     (Ran { verdict, frame: out, mark: 0 }, duration)
 }
 
+/// Runs an XDP program on a frame that then goes where the program sent it (`BPF_F_TEST_XDP_LIVE_FRAMES`).
+pub(crate) fn xdp_live(program: BorrowedFd<'_>, frame: &[u8]) {
+    const LIVE_FRAMES: u32 = 1 << 1;
+    // SAFETY: a union of plain integers; zero means "not given".
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.test.prog_fd = program.as_raw_fd() as u32;
+    attr.test.data_in = frame.as_ptr() as u64;
+    attr.test.data_size_in = frame.len() as u32;
+    attr.test.repeat = 1;
+    attr.test.batch_size = 1;
+    attr.test.flags = LIVE_FRAMES;
+    // SAFETY: the pointer is to a buffer of the given length that outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN as libc::c_int, &raw mut attr, size_of::<bpf_attr>())
+    };
+    assert_eq!(result, 0, "BPF_PROG_TEST_RUN, live: {}", io::Error::last_os_error());
+}
+
 /// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
 const XDP_MD: usize = 24;
 /// `struct __sk_buff`, and where it has `mark` and `ifindex`.
