@@ -9,6 +9,7 @@
 mod adopt;
 mod bad;
 mod bench;
+mod benchmark;
 mod cost;
 mod counters;
 mod frames;

@@ -11,6 +11,7 @@
 //! error; standard output is the table alone.
 
 mod chart;
+pub mod failover;
 mod machine;
 pub mod packets;
 mod sheet;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use hotpair_tests::bench::{Machine, packets, say};
+use hotpair_tests::bench::{Machine, failover, packets, say};
 
 /// Measures, side by side with what it is compared with.
 #[derive(Parser)]
@@ -14,7 +14,7 @@ struct Options {
     #[command(subcommand)]
     what: What,
     /// Where `NAME.json` and `NAME.svg` go.
-    #[arg(long)]
+    #[arg(long, default_value = "target/bench")]
     out: PathBuf,
     /// What is measured, as git names it.
     #[arg(long, default_value = "unknown")]
@@ -25,6 +25,11 @@ struct Options {
 enum What {
     /// Frames a second through the data plane, and through what else could do its work.
     Packets(packets::Options),
+    /// What a failover costs a client, beside keepalived.
+    Failover(failover::Options),
+    /// A server for `failover`.
+    #[command(hide = true)]
+    Echo(failover::Echo),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +43,16 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    let sheet = match &options.what {
+        What::Packets(packets) => packets::run(packets, begin(options)?)?,
+        What::Failover(failover) => failover::run(failover, begin(options)?)?,
+        What::Echo(echo) => return failover::echo(echo),
+    };
+    sheet.publish(&options.out)
+}
+
+/// What every benchmark needs.
+fn begin(options: &Options) -> Result<Machine> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "benchmarks make network namespaces and load eBPF programs: run this as root"
@@ -45,8 +60,5 @@ fn run(options: &Options) -> Result<()> {
     hotpair_tests::interrupt::on_signals()?;
     let machine = Machine::here(&options.revision);
     say(format_args!("revision {}, kernel {}, {}", machine.revision, machine.kernel, machine.cpu));
-    let sheet = match &options.what {
-        What::Packets(options) => packets::run(options, machine)?,
-    };
-    sheet.publish(&options.out)
+    Ok(machine)
 }

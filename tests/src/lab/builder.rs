@@ -224,7 +224,7 @@ fn toml_string(text: &str) -> String {
 }
 
 /// Where the build has put a program: in `HOTPAIR_BIN_DIR` if that is set, else near the running test.
-pub(super) fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     if let Some(dir) = std::env::var_os("HOTPAIR_BIN_DIR") {
         return PathBuf::from(dir).join(name);
     }

@@ -37,6 +37,7 @@ pub use member::Machine;
 pub use topology::{CLIENT_LINK, CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6, UPLINK};
 
 use builder::Plan;
+pub(crate) use builder::binary;
 use topology::Topology;
 
 /// The name of a lab's pair unless it says otherwise.

@@ -186,6 +186,13 @@ impl Load {
         Report::new(&self.plan, self.shared.began_at, self.shared.requests().clone(), ended)
     }
 
+    /// The last so many requests up to now.
+    #[must_use]
+    pub fn latest(&self, count: usize) -> Vec<Request> {
+        let requests = self.shared.requests();
+        requests[requests.len().saturating_sub(count)..].to_vec()
+    }
+
     /// Time since it began: what the times in its report count from.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

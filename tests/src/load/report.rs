@@ -135,6 +135,16 @@ impl Report {
         who
     }
 
+    /// The longest time without an answer among those that were not over at this moment.
+    #[must_use]
+    pub fn gap_since(&self, at: Duration) -> Duration {
+        silences(&self.requests, self.duration)
+            .filter(|(began, gap)| *began + *gap > at)
+            .map(|(_, gap)| gap)
+            .max()
+            .unwrap_or_default()
+    }
+
     /// As documented at the type.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -194,20 +204,22 @@ impl Report {
 
 /// Begin and length of the longest time without an answer, from the first request to the last.
 fn longest_gap(requests: &[Request], ended: Duration) -> (Duration, Duration) {
-    let Some(first) = requests.first() else { return (Duration::ZERO, Duration::ZERO) };
+    silences(requests, ended).max_by_key(|(_, gap)| *gap).unwrap_or_default()
+}
+
+/// Begin and length of every time without an answer, from the first request to the last.
+fn silences(requests: &[Request], ended: Duration) -> impl Iterator<Item = (Duration, Duration)> {
     let mut answers: Vec<_> = requests.iter().filter_map(|r| r.answered_at).collect();
     answers.sort_unstable();
-    let last = requests.last().map_or(ended, |r| r.sent_at.max(first.sent_at));
-    let mut edges = vec![first.sent_at];
+    let first = requests.first().map_or(ended, |r| r.sent_at);
+    let last = requests.last().map_or(ended, |r| r.sent_at.max(first));
+    let mut edges = vec![first];
     edges.extend(answers);
     if edges.last().is_some_and(|e| *e < last) {
         edges.push(last);
     }
-    edges
-        .windows(2)
-        .map(|w| (w[0], w[1].saturating_sub(w[0])))
-        .max_by_key(|(_, gap)| *gap)
-        .unwrap_or_default()
+    let ends = edges.clone().into_iter().skip(1);
+    edges.into_iter().zip(ends).map(|(began, ended)| (began, ended.saturating_sub(began)))
 }
 
 #[cfg(test)]
@@ -236,6 +248,21 @@ mod tests {
         let requests = [request(0, 0, Some(1)), request(1, 10, None), request(2, 90, None)];
         let gap = longest_gap(&requests, Duration::from_millis(200));
         assert_eq!(gap, (Duration::from_millis(1), Duration::from_millis(89)));
+    }
+
+    #[test]
+    fn a_gap_that_was_over_before_the_fault_is_not_the_faults() {
+        let requests = [
+            request(0, 0, Some(1)),
+            request(1, 10, Some(40)),
+            request(2, 41, Some(42)),
+            request(3, 50, Some(55)),
+        ];
+        let plan = Plan::udp(([127, 0, 0, 1], 7).into());
+        let report = Report::new(&plan, UNIX_EPOCH, requests.to_vec(), Duration::from_millis(60));
+        assert_eq!(report.gap, Duration::from_millis(39));
+        assert_eq!(report.gap_since(Duration::from_millis(45)), Duration::from_millis(13));
+        assert_eq!(report.gap_since(Duration::from_millis(56)), Duration::ZERO);
     }
 
     #[test]

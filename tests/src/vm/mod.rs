@@ -16,4 +16,5 @@ mod tap;
 mod verbs;
 
 pub use machine::{NO_AGENT, Options as MachineOptions};
+pub use services::echo;
 pub use verbs::{Member, REFUSE_STOP, Verb, run};

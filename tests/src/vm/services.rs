@@ -24,10 +24,7 @@ pub(super) fn start(addresses: &[IpAddr], by: By, well: &Arc<AtomicBool>) -> Res
         // One socket an address: an answer must come from the address that was asked.
         let at = SocketAddr::new(*address, ECHO);
         let socket = UdpSocket::bind(at).with_context(|| format!("cannot serve UDP on {at}"))?;
-        thread::Builder::new().name("echo".to_string()).spawn(move || {
-            super::machine::prefer();
-            echo(&socket, by);
-        })?;
+        thread::Builder::new().name("echo".to_string()).spawn(move || echo(&socket, by))?;
         let at = SocketAddr::new(*address, HTTP);
         let listener = TcpListener::bind(at).with_context(|| format!("cannot serve HTTP on {at}"))?;
         serve(listener, move |_| (200, by.to_string()))?;
@@ -40,7 +37,9 @@ pub(super) fn start(addresses: &[IpAddr], by: By, well: &Arc<AtomicBool>) -> Res
     )
 }
 
-fn echo(socket: &UdpSocket, by: By) {
+/// Answers every datagram with itself and who answers, before whatever else this machine does, for ever.
+pub fn echo(socket: &UdpSocket, by: By) -> ! {
+    super::machine::prefer();
     let mut buffer = vec![0; 65536];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };

@@ -30,6 +30,7 @@ const PACKAGES: &[Package] = &[
     package("qemu-utils", "qemu-img: overlays and the demo's image"),
     package("iproute2", "ip: namespaces of the labs"),
     package("tcpdump", "captures in tests"),
+    package("keepalived", "`bench failover` measures it beside hotpair"),
     package("busybox-static", "the demo guest's initramfs"),
     package("cpio", "packs the demo guest's initramfs"),
     package("xz-utils", "unpacks packages into the demo guest"),
@@ -175,11 +176,20 @@ fn parse_policy(text: &str) -> Vec<Policy> {
 }
 
 fn elsewhere(wanted: &[&Package]) -> Result<usize> {
-    let missing: Vec<&str> =
-        ["cc", "pkg-config", "virsh", "qemu-system-x86_64", "qemu-img", "tcpdump", "busybox", "mke2fs"]
-            .into_iter()
-            .filter(|program| find(program).is_none())
-            .collect();
+    let missing: Vec<&str> = [
+        "cc",
+        "pkg-config",
+        "virsh",
+        "qemu-system-x86_64",
+        "qemu-img",
+        "tcpdump",
+        "keepalived",
+        "busybox",
+        "mke2fs",
+    ]
+    .into_iter()
+    .filter(|program| find(program).is_none())
+    .collect();
     if missing.is_empty() {
         return Ok(0);
     }

@@ -1,0 +1,47 @@
+//! The benchmark of failovers still measures: every fault and keepalived, once or twice. How fast it was, a test does
+//! not say.
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use hotpair_tests::bench::{Figure, Machine, failover};
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    options: failover::Options,
+}
+
+#[test]
+fn the_failover_benchmark_measures_every_fault() -> Result<()> {
+    if !crate::may_run("the_failover_benchmark_measures_every_fault") {
+        return Ok(());
+    }
+    // Far from what is measured by hand: this machine has other things to do.
+    let line =
+        "bench --rounds 2 --keepalived-rounds 1 --keepalived-default-rounds 0 --interval 5ms --timeout 50ms";
+    let options = Line::try_parse_from(line.split(' '))?.options;
+    let sheet = failover::run(&options, Machine::here("a test"))?;
+    let out = tempfile::tempdir()?;
+    sheet.publish(out.path())?;
+    let json = std::fs::read_to_string(out.path().join("failover.json"))?;
+    let figures: Vec<Figure> = serde_json::from_str(&json)?;
+    for (who, faults) in [
+        ("hotpair", &["kill", "freeze", "switchover", "latch"][..]),
+        ("keepalived, 10 ms adverts", &["kill", "freeze"]),
+    ] {
+        for fault in faults {
+            for what in ["gap", "lost", "doubled"] {
+                let name = format!("{who}, {fault}, {what}");
+                let figure = figures.iter().find(|figure| figure.name == name);
+                let figure = figure.with_context(|| format!("no {name} in {json}"))?;
+                ensure!(figure.runs == if who == "hotpair" { 2 } else { 1 }, "{figure:?}");
+                ensure!(what != "gap" || figure.min > 0.0, "{figure:?}");
+            }
+        }
+    }
+    let detected =
+        |fault: &str| figures.iter().any(|figure| figure.name == format!("hotpair, {fault}, detection"));
+    ensure!(["kill", "freeze", "latch"].into_iter().all(detected), "{json}");
+    ensure!(std::fs::read_to_string(out.path().join("failover.svg"))?.ends_with("</svg>\n"));
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! hotpair's side: the namespace lab with the real controller, and what is done to it.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, Map, MapData};
+use hotpair::api::types::RecordKind;
+use hotpair_abi::maps::{Member, Pair};
+
+use super::round::Round;
+use super::{Options, client, tell};
+use crate::interrupt;
+use crate::lab::{Lab, PAIR};
+
+/// What is done to the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL to the primary's machine.
+    Kill,
+    /// SIGSTOP to it.
+    Freeze,
+    /// `hotpair switchover`.
+    Switchover,
+    /// SIGSTOP to the primary's machine while the controller is dead: the kernel fails over by itself.
+    Latch,
+}
+
+impl Fault {
+    /// In the order of the table.
+    pub const ALL: [Fault; 4] = [Fault::Kill, Fault::Freeze, Fault::Switchover, Fault::Latch];
+
+    /// As on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill",
+            Fault::Freeze => "freeze",
+            Fault::Switchover => "switchover",
+            Fault::Latch => "latch",
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Fault, String> {
+        let named = Fault::ALL.into_iter().find(|fault| fault.name() == text);
+        named.ok_or_else(|| format!("no fault `{text}`: kill, freeze, switchover or latch"))
+    }
+}
+
+/// All rounds of a fault, in a lab of their own.
+pub(super) fn measure(options: &Options, fault: Fault) -> Result<Vec<Round>> {
+    let mut lab = Lab::builder().quiet().heartbeat(options.interval, options.timeout).start()?;
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        let round = round(&mut lab, fault, number).with_context(|| {
+            let log = lab.log();
+            let last: Vec<_> = log.lines().rev().take(15).collect();
+            format!(
+                "round {number}; the controller's last words:\n{}",
+                last.into_iter().rev().collect::<Vec<_>>().join("\n")
+            )
+        })?;
+        tell(&format!("hotpair, {}", fault.name()), number, options.rounds, &round);
+        rounds.push(round);
+    }
+    Ok(rounds)
+}
+
+fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Round> {
+    let before = lab.wait_protected()?;
+    let (old, survivor) = (lab.primary()?, lab.standby()?);
+    let latch = (fault == Fault::Latch).then(|| Latch::watch(lab)).transpose()?;
+    if fault == Fault::Latch {
+        lab.kill_controller();
+    }
+    let load = client::start(lab.client().netns(), lab.client().echo()?)?;
+    // Another phase of the heartbeat each time.
+    interrupt::pause(Duration::from_millis(100) + Duration::from_micros(u64::from(number) * 137 % 5000))?;
+
+    let (fault_at, fault_ns) = (load.elapsed(), boottime());
+    match fault {
+        Fault::Kill => old.kill()?,
+        Fault::Freeze | Fault::Latch => old.freeze()?,
+        Fault::Switchover => lab.must(&["switchover", PAIR]).map(drop)?,
+    }
+    let last_beat = last_beat(lab, old.slot())?;
+    client::wait_for_answers(&load, survivor.by(), Duration::from_secs(10))?;
+    let report = load.stop();
+    let mut round = Round::seen(&report, fault_at);
+    if fault == Fault::Latch {
+        lab.start_controller()?;
+    }
+    let after = lab.wait_pair("the survivor to serve", |pair| {
+        pair.epoch > before.epoch && pair.primary == Some(survivor.slot())
+    })?;
+    ensure!(report.answerers() == [old.by(), survivor.by()], "answers by {:?}", report.answerers());
+    let wanted = if fault == Fault::Switchover { RecordKind::Switchover } else { RecordKind::Failover };
+    let record = lab.history()?.into_iter().rev().find(|record| record.kind == wanted);
+    let record =
+        record.filter(|record| record.epoch_after > before.epoch && record.epoch_after <= after.epoch);
+    let record = record.context("the history does not tell of it")?;
+    match fault {
+        Fault::Kill | Fault::Freeze => {
+            let decided = record.detect_us.map(|us| last_beat + us * 1000);
+            round.detection = decided.map(|at| Duration::from_nanos(at.saturating_sub(fault_ns)));
+            round.flip_us = record.flip_us;
+        }
+        Fault::Switchover => round.flip_us = record.flip_us,
+        Fault::Latch => {
+            let tripped = latch.context("it was watched")?.tripped()?;
+            round.detection = Some(Duration::from_nanos(tripped.saturating_sub(fault_ns)));
+        }
+    }
+    Ok(round)
+}
+
+/// The data plane's clock, in nanoseconds.
+fn boottime() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn map(lab: &Lab, name: &str) -> Result<Map> {
+    let path = lab.dir().join("bpf/hotpair/maps").join(name);
+    Ok(Map::Array(MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?))
+}
+
+/// When a member has last beaten, as the data plane has noted it; to be asked before another one is in its place.
+fn last_beat(lab: &Lab, slot: u8) -> Result<u64> {
+    let members = Array::<_, Member>::try_from(map(lab, "MEMBERS")?)?;
+    Ok(members.get(&u32::from(slot), 0)?.last_beat_ns)
+}
+
+/// Looks out for the kernel's latch, which tells nobody when there is no controller.
+struct Latch {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Option<u64>>,
+}
+
+impl Latch {
+    /// Between two looks: as exact as the figure is.
+    const PERIOD: Duration = Duration::from_micros(100);
+
+    fn watch(lab: &Lab) -> Result<Latch> {
+        let pairs = Array::<_, Pair>::try_from(map(lab, "PAIRS")?)?;
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&over);
+        let tripped = move || pairs.get(&0, 0).map(|pair| pair.tripped_epoch).ok();
+        let before = tripped();
+        let until = Instant::now() + Duration::from_secs(30);
+        let thread = std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) && Instant::now() < until {
+                if tripped() != before {
+                    return Some(boottime());
+                }
+                std::thread::sleep(Latch::PERIOD);
+            }
+            None
+        });
+        Ok(Latch { over, thread })
+    }
+
+    /// When it tripped.
+    fn tripped(self) -> Result<u64> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().ok().flatten().context("the latch did not trip")
+    }
+}
