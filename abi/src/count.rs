@@ -32,7 +32,7 @@ macro_rules! counters {
     };
 }
 
-/// Counters in a row; the numbers above [`Counter::ALL`] are unused.
+/// Counters in a row, a power of two; the numbers above [`Counter::ALL`] are unused.
 pub const PER_ROW: u32 = 64;
 
 counters! {

@@ -12,7 +12,7 @@
 //! | `TAPS` | devmap | pair * 2 + slot -> tap |
 //! | `HANDOVER` | LRU hash | [`Flow`] -> epoch of the handover that saw it |
 //! | `RETURN` | LRU hash | [`ReturnKey`] -> [`ReturnPath`] (tagged frames only) |
-//! | `STATS` | per-CPU array | (pair + 1) * counters + counter -> u64; row 0 belongs to no pair |
+//! | `STATS` | per-CPU array | pair + 1 -> its counters, u64 each; row 0 belongs to no pair |
 //! | `EVENTS` | ring buffer | [`crate::event::Event`] |
 
 use crate::address::Address;

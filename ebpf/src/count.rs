@@ -1,6 +1,8 @@
 //! Every way out of a program has a name, and the name is a counter.
 
-use hotpair_abi::count::{Counter, PER_ROW};
+use hotpair_abi::count::Counter;
+#[cfg(feature = "log")]
+use hotpair_abi::count::PER_ROW;
 
 use crate::maps;
 
@@ -22,12 +24,12 @@ pub const fn row(pair: u32) -> u32 {
 /// Adds one.
 #[inline(always)]
 pub fn count(row: u32, counter: Counter) {
-    add(row * PER_ROW + counter as u32);
+    add(row, counter as u32);
 }
 
 #[inline(always)]
-fn add(index: u32) {
-    if let Some(cell) = maps::cell(index) {
+fn add(row: u32, counter: u32) {
+    if let Some(cell) = maps::cell(row, counter) {
         // SAFETY: the cell belongs to this CPU, and a program is not interrupted by another one that counts here.
         unsafe { *cell += 1 };
     }
@@ -49,7 +51,7 @@ impl Exit {
     /// Counts and gives the verdict.
     #[inline(always)]
     pub fn take(self) -> i32 {
-        add((self.0 >> 32) as u32 * PER_ROW + (self.0 >> 8) as u32 % PER_ROW);
+        add((self.0 >> 32) as u32, (self.0 >> 8) as u32);
         (self.0 & 0xff) as i32
     }
 

@@ -5,6 +5,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use hotpair_abi::Address;
+use hotpair_abi::count::PER_ROW;
 use hotpair_abi::event::Event;
 use hotpair_abi::maps::{self, Entry, Flow, Port, ReturnKey, ReturnPath};
 
@@ -30,7 +31,7 @@ static HANDOVER: LruHashMap<Flow, u64, 1> = LruHashMap::new();
 #[btf_map]
 static RETURN: LruHashMap<ReturnKey, ReturnPath, 1> = LruHashMap::new();
 #[btf_map]
-static STATS: PerCpuArray<u64, 1> = PerCpuArray::new();
+static STATS: PerCpuArray<[u64; PER_ROW as usize], 1> = PerCpuArray::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, 4096> = RingBuf::new();
 
@@ -114,8 +115,10 @@ pub fn return_path(key: &ReturnKey) -> Option<[u8; 6]> {
 
 /// A counter's cell on this CPU.
 #[inline(always)]
-pub fn cell(index: u32) -> Option<*mut u64> {
-    STATS.get_ptr_mut(index)
+pub fn cell(row: u32, counter: u32) -> Option<*mut u64> {
+    let row = STATS.get_ptr_mut(row)?.cast::<u64>();
+    // SAFETY: within the row, by the mask.
+    Some(unsafe { row.add((counter & (PER_ROW - 1)) as usize) })
 }
 
 /// Hands an event to the controller; lost if it has not read for too long.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::pair::Saved;
 const FORMAT: u64 = 1;
 /// Lines of history kept of each pair.
 pub const HISTORY_LINES: usize = 1000;
+/// Lines that wait for a disk that cannot be written, of all pairs together; the oldest make room.
+const WAITING_LINES: usize = 100_000;
 /// Pause before what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -83,7 +86,7 @@ pub struct Loaded {
 
 enum Job {
     Save(String, Saved),
-    Record(Record),
+    Record(Arc<Record>),
     /// Answered with the trouble, if what came before could not be written.
     Flush(oneshot::Sender<Result<(), String>>),
 }
@@ -127,7 +130,7 @@ impl Store {
     }
 
     /// Queues a line of history.
-    pub fn record(&self, record: Record) {
+    pub fn record(&self, record: Arc<Record>) {
         let _ = self.jobs.send(Job::Record(record));
     }
 
@@ -199,7 +202,7 @@ fn load(
 #[derive(Default)]
 struct Pending {
     saves: BTreeMap<String, Saved>,
-    records: VecDeque<Record>,
+    records: VecDeque<Arc<Record>>,
     flushes: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
@@ -211,7 +214,7 @@ impl Pending {
             }
             Job::Record(record) => {
                 self.records.push_back(record);
-                if self.records.len() > HISTORY_LINES {
+                if self.records.len() > WAITING_LINES {
                     self.records.pop_front();
                 }
             }
@@ -270,7 +273,7 @@ fn commit(database: &Database, pending: &Pending) -> Result<(), redb::Error> {
         }
         let mut history = write.open_table(HISTORY)?;
         for record in &pending.records {
-            let pair = record.pair.as_str();
+            let (pair, record) = (record.pair.as_str(), record.as_ref());
             let mut rows = history.range((pair, 0)..=(pair, u64::MAX))?;
             let first = rows.next().transpose()?.map(|(key, _)| key.value().1);
             let last = rows.next_back().transpose()?.map(|(key, _)| key.value().1).or(first);
@@ -323,12 +326,12 @@ mod tests {
             store.save("web", Saved { ceiling: 1, ..saved.clone() });
             store.save("web", saved.clone());
             for n in 0..HISTORY_LINES as u64 + 5 {
-                store.record(record("web", n));
+                store.record(record("web", n).into());
                 if n % 100 == 0 {
                     store.flush().await.expect("it is written");
                 }
             }
-            store.record(record("db", 7));
+            store.record(record("db", 7).into());
             store.flush().await.expect("it is written");
         }
         // The thread closes the file when the last handle is gone.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::{Exit, Globals, VerbError, complain, print};
 use crate::config::{Config, Pair, Release};
 use crate::controller::{self, RunError, RunLock, tap_name};
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, Hurry};
 use crate::error::chain;
 use crate::hypervisor::{Hypervisor, MemberSpec};
 use crate::network::Network;
@@ -44,11 +44,18 @@ impl Cleanup {
         if self.members {
             members(&config, &mut done).await;
         }
+        let hurry = Hurry::for_pairs(config.pairs.len(), &config.host.run_dir);
         match Dataplane::remove_all(&config.host.bpf_dir) {
             Ok(removed) => removed.into_iter().for_each(|what| done.removed(what)),
             Err(error) => done.failed(chain(&error)),
         }
-        taps(&config, &mut done).await;
+        // Not on this runtime's threads: each of them has a runtime of its own.
+        let result = tokio::task::spawn_blocking(move || {
+            taps(&config, &mut done);
+            (config, done)
+        });
+        let (config, done) = result.await.map_err(|error| VerbError::Failed(error.to_string()))?;
+        drop(hurry);
         for file in ["api.sock", "lock"] {
             let _ = std::fs::remove_file(config.host.run_dir.join(file));
         }
@@ -87,21 +94,50 @@ impl Done {
     }
 }
 
-async fn taps(config: &Config, done: &mut Done) {
-    let network = match Network::open().await {
-        Ok(network) => network,
-        Err(error) => return done.failed(chain(&error)),
-    };
-    for pair in &config.pairs {
-        for slot in Slot::BOTH {
-            let tap = tap_name(&pair.name, slot);
-            match network.remove_tap(&tap).await {
-                Ok(true) => done.removed(format!("tap {tap}")),
-                Ok(false) => {}
-                Err(error) => done.failed(chain(&error)),
-            }
+/// Sockets that taps are removed through. The kernel waits 17 ms with each tap that goes (`rcu_barrier` in
+/// `netdev_run_todo`), but those that go at the same time wait together.
+const AT_ONCE: usize = 32;
+
+fn taps(config: &Config, done: &mut Done) {
+    let names: Vec<String> =
+        config.pairs.iter().flat_map(|pair| Slot::BOTH.map(|slot| tap_name(&pair.name, slot))).collect();
+    let results = std::thread::scope(|scope| {
+        let workers: Vec<_> = names
+            .chunks(names.len().div_ceil(AT_ONCE).max(1))
+            .map(|names| scope.spawn(move || remove_taps(names)))
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("it does not panic")).collect::<Vec<_>>()
+    });
+    for result in results {
+        match result {
+            Ok(tap) => done.removed(format!("tap {tap}")),
+            Err(why) => done.failed(why),
         }
     }
+}
+
+/// Removes these; tells which were there.
+fn remove_taps(names: &[String]) -> Vec<Result<String, String>> {
+    // One of its own for each thread: a request is carried out while it is sent, on the thread that sends it.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![Err(format!("taps cannot be removed: {error}"))],
+    };
+    runtime.block_on(async {
+        let network = match Network::open().await {
+            Ok(network) => network,
+            Err(error) => return vec![Err(chain(&error))],
+        };
+        let mut results = Vec::new();
+        for tap in names {
+            match network.remove_tap(tap).await {
+                Ok(true) => results.push(Ok(tap.clone())),
+                Ok(false) => {}
+                Err(error) => results.push(Err(chain(&error))),
+            }
+        }
+        results
+    })
 }
 
 async fn members(config: &Config, done: &mut Done) {

@@ -1,9 +1,15 @@
 //! The one thread that looks, decides and flips.
 //!
-//! It sleeps until the next moment at which a member could be called silent, or until an event comes. From waking to
-//! the changed role word it makes no system call but the clock's.
+//! It sleeps until the next moment at which a member could be called silent, or until an event comes. A pair costs
+//! nothing before its moment has come (`agenda.rs`), and a healthy one next to nothing then ([`State::glance`]).
+//!
+//! Flips come first: of what a pair wants done, only what is a store into mapped memory is done on the spot. The rest
+//! (records, announcements, members' ends and beginnings) is put aside until nobody's moment has come any more, so that of
+//! a hundred members that die at once the last is not kept waiting by what is told about the first. From waking to the
+//! changed role word there is no system call but the clock's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -13,15 +19,41 @@ use std::time::{Duration, Instant};
 use hotpair_abi::{PairId, Slot};
 use tokio::sync::oneshot;
 
-use super::{PairFacts, Shared, boottime, execute, priority, report, wall_ms};
-use crate::api::types::{Done, PairStatus, Record, Refusal};
+use super::agenda::Agenda;
+use super::{PairFacts, Shared, boottime, execute, priority, wall_ms};
+use crate::api::types::{Done, Protection, Record, Refusal};
 use crate::pair::{self, Action, Event, Request, RequestId, Signs, State, step};
-use crate::store::HISTORY_LINES;
+
+/// What is done between two looks at the clock, so that nobody whose moment has come waits for long.
+const AT_ONCE: usize = 64;
+/// The longest sleep: the watchdog wants to see the engine go round.
+const SLEEP: pair::Nanos = 1_000_000_000;
 
 /// What the API asks the engine.
 pub(crate) enum Ask {
-    Report(oneshot::Sender<Vec<PairStatus>>),
-    Request { pair: String, request: Request, answer: oneshot::Sender<Result<Done, Refusal>> },
+    /// How the pairs are, in their order, or how one is.
+    Report(Option<PairId>, oneshot::Sender<Vec<Snapshot>>),
+    /// How many are how well.
+    Tally(oneshot::Sender<Tally>),
+    Request {
+        pair: PairId,
+        request: Request,
+        answer: oneshot::Sender<Result<Done, Refusal>>,
+    },
+}
+
+/// A pair as it was when the engine passed it.
+pub(crate) struct Snapshot {
+    pub(crate) state: State,
+    pub(crate) last_change: Option<Arc<Record>>,
+}
+
+/// How many pairs are how well.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) protected: usize,
+    pub(crate) unprotected: usize,
+    pub(crate) down: usize,
 }
 
 enum Message {
@@ -70,14 +102,31 @@ pub(crate) fn channel() -> (Inbox, Outbox) {
 struct Driven {
     facts: Arc<PairFacts>,
     state: State,
-    next_look: pair::Nanos,
-    last_change: Option<Record>,
+    last_change: Option<Arc<Record>>,
+}
+
+/// What a pair has decided and what can wait for a moment.
+struct Aside {
+    index: usize,
+    actions: Vec<Action>,
+    at_ms: u64,
+    /// From the decision to the changed role word.
+    flip: Option<Duration>,
+}
+
+/// A report under way: the pairs that are still to be told about, and what was told.
+struct Report {
+    pairs: Range<usize>,
+    snapshots: Vec<Snapshot>,
+    answer: oneshot::Sender<Vec<Snapshot>>,
 }
 
 struct Engine {
     shared: Arc<Shared>,
     pairs: Vec<Driven>,
-    by_id: HashMap<PairId, usize>,
+    agenda: Agenda,
+    aside: VecDeque<Aside>,
+    reports: VecDeque<Report>,
     requests: HashMap<RequestId, (usize, oneshot::Sender<Result<Done, Refusal>>)>,
     next_request: RequestId,
 }
@@ -85,6 +134,7 @@ struct Engine {
 /// A pair with what its state machine begins with.
 pub(crate) type Begun = (Arc<PairFacts>, (State, Vec<Action>));
 
+/// Starts it on the pairs, which are those of `shared.pairs` in their order.
 pub(crate) fn spawn(shared: Arc<Shared>, begun: Vec<Begun>, outbox: Outbox) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("engine".into())
@@ -95,107 +145,195 @@ pub(crate) fn spawn(shared: Arc<Shared>, begun: Vec<Begun>, outbox: Outbox) -> J
                     "the engine runs at ordinary priority: a busy host may delay failovers (needs CAP_SYS_NICE)"
                 );
             }
-            let mut engine = Engine {
-                shared,
-                pairs: Vec::new(),
-                by_id: HashMap::new(),
-                requests: HashMap::new(),
-                next_request: 1,
-            };
-            for (facts, (state, actions)) in begun {
-                let last_change = report::last_change(&engine.shared, &facts.config.name);
-                engine.by_id.insert(facts.id, engine.pairs.len());
-                engine.pairs.push(Driven { facts, state, next_look: 0, last_change });
-                engine.execute(engine.pairs.len() - 1, actions, Instant::now());
-            }
-            engine.run(&outbox);
+            Engine::new(shared, begun).run(&outbox);
         })
         .expect("a thread can be started")
 }
 
 impl Engine {
+    fn new(shared: Arc<Shared>, begun: Vec<Begun>) -> Engine {
+        let mut engine = Engine {
+            shared,
+            pairs: Vec::new(),
+            agenda: Agenda::default(),
+            aside: VecDeque::new(),
+            reports: VecDeque::new(),
+            requests: HashMap::new(),
+            next_request: 1,
+        };
+        for (index, (facts, (state, actions))) in begun.into_iter().enumerate() {
+            let last_change = engine.shared.history.last_change(&facts.config.name);
+            engine.agenda.add(state.settings.timeout);
+            engine.pairs.push(Driven { facts, state, last_change });
+            engine.execute(index, actions, Instant::now());
+        }
+        engine
+    }
+
     fn run(&mut self, outbox: &Outbox) {
         loop {
             self.shared.pulse.fetch_add(1, Ordering::Relaxed);
-            let now = boottime();
-            let next = self.pairs.iter().map(|pair| pair.next_look).min().unwrap_or(now + 1_000_000_000);
-            let message = if next <= now {
-                outbox.0.try_recv().map_err(|_| RecvTimeoutError::Timeout)
-            } else {
-                outbox.0.recv_timeout(Duration::from_nanos(next - now))
-            };
-            match message {
-                Ok(Message::Pair(id, event)) => {
-                    if let Some(&index) = self.by_id.get(&id) {
-                        self.look(index);
-                        self.step(index, event);
+            self.look_around();
+            match outbox.0.try_recv() {
+                Ok(message) => {
+                    if !self.receive(message) {
+                        return;
                     }
+                    continue;
                 }
-                Ok(Message::Look(id)) => {
-                    if let Some(&index) = self.by_id.get(&id) {
-                        self.look(index);
-                    }
-                }
-                Ok(Message::Ask(ask)) => self.ask(ask),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(mpsc::TryRecvError::Disconnected) => return,
+                Err(mpsc::TryRecvError::Empty) => {}
+            }
+            if self.catch_up() {
+                continue;
             }
             let now = boottime();
-            for index in 0..self.pairs.len() {
-                if self.pairs[index].next_look <= now {
+            let next = self.agenda.next().unwrap_or(u64::MAX).min(now + SLEEP);
+            match outbox.0.recv_timeout(Duration::from_nanos(next.saturating_sub(now))) {
+                Ok(message) => {
+                    // What is due goes before what has just come: a flood of events must not hide a silence.
+                    self.look_around();
+                    if !self.receive(message) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks at every pair whose moment has come.
+    fn look_around(&mut self) {
+        let now = boottime();
+        if self.agenda.is_due(now) {
+            while let Some(index) = self.agenda.take(now) {
+                self.look(index);
+            }
+        }
+    }
+
+    /// `false`: it was the last one. Whatever was put aside is done then.
+    fn receive(&mut self, message: Message) -> bool {
+        match message {
+            Message::Pair(id, event) => {
+                if let Some(index) = self.shared.pairs.position(id) {
+                    self.look(index);
+                    self.step(index, event);
+                }
+            }
+            Message::Look(id) => {
+                if let Some(index) = self.shared.pairs.position(id) {
                     self.look(index);
                 }
             }
+            Message::Ask(ask) => self.ask(ask),
+            Message::Stop => {
+                while let Some(aside) = self.aside.pop_front() {
+                    self.carry_out(aside);
+                }
+                return false;
+            }
         }
+        true
+    }
+
+    /// Does a little of what can wait; `false` when nothing waits.
+    fn catch_up(&mut self) -> bool {
+        if !self.aside.is_empty() {
+            for aside in self.aside.drain(..AT_ONCE.min(self.aside.len())).collect::<Vec<_>>() {
+                self.carry_out(aside);
+            }
+            return true;
+        }
+        // After all that was put aside: who sees a changed role finds its record.
+        let Some(report) = self.reports.front_mut() else { return false };
+        let Range { start, end } = report.pairs;
+        report.pairs.start = end.min(start + AT_ONCE);
+        report.snapshots.extend(
+            self.pairs[start..report.pairs.start]
+                .iter()
+                .map(|pair| Snapshot { state: pair.state.clone(), last_change: pair.last_change.clone() }),
+        );
+        if report.pairs.is_empty()
+            && let Some(Report { snapshots, answer, .. }) = self.reports.pop_front()
+        {
+            let _ = answer.send(snapshots);
+        }
+        true
     }
 
     /// Reads the signs of life and draws conclusions.
     fn look(&mut self, index: usize) {
-        let id = self.pairs[index].facts.id;
-        let plane = &self.shared.plane;
+        let pair = &mut self.pairs[index];
+        let (id, plane) = (pair.facts.id, &self.shared.plane);
         let signs = Slot::BOTH.map(|slot| Signs::from(&plane.member(id, slot)));
         let tripped = plane.tripped(id);
-        self.step(index, Event::Observed { signs, tripped });
+        let now = boottime();
+        match pair.state.glance(signs, tripped, now) {
+            Some(next) => self.agenda.set(index, next),
+            None => self.step_at(index, Event::Observed { signs, tripped }, now),
+        }
     }
 
     fn step(&mut self, index: usize, event: Event) {
+        self.step_at(index, event, boottime());
+    }
+
+    fn step_at(&mut self, index: usize, event: Event, now: pair::Nanos) {
         let decided = Instant::now();
         let pair = &mut self.pairs[index];
-        let now = boottime();
         let (state, actions) = step(pair.state.clone(), event, now);
-        pair.next_look = state.next_look(now);
+        self.agenda.set(index, state.next_look(now));
         pair.state = state;
         self.execute(index, actions, decided);
     }
 
-    fn execute(&mut self, index: usize, actions: Vec<Action>, decided: Instant) {
+    /// Does what is a matter of nanoseconds, and puts the rest aside.
+    fn execute(&mut self, index: usize, mut actions: Vec<Action>, decided: Instant) {
         let mut flip = None;
+        let id = self.pairs[index].facts.id;
+        let plane = &self.shared.plane;
+        actions.retain(|action| {
+            match action {
+                Action::SetRole(word) => {
+                    plane.set_role(id, *word);
+                    flip = Some(decided.elapsed());
+                }
+                Action::ClearSigns(slot) => plane.clear_member(id, *slot),
+                _ => return true,
+            }
+            false
+        });
+        if !actions.is_empty() {
+            self.aside.push_back(Aside { index, actions, at_ms: wall_ms(), flip });
+        }
+    }
+
+    fn carry_out(&mut self, aside: Aside) {
+        let Aside { index, actions, at_ms, flip } = aside;
         for action in actions {
             let facts = Arc::clone(&self.pairs[index].facts);
             match action {
-                Action::SetRole(word) => {
-                    self.shared.plane.set_role(facts.id, word);
-                    flip = Some(decided.elapsed());
-                }
-                Action::ClearSigns(slot) => self.shared.plane.clear_member(facts.id, slot),
                 Action::Save(saved) => self.shared.store.save(&facts.config.name, saved),
                 Action::Announce => {
                     let _ = self.shared.announce.send(facts.config.entry.clone());
                 }
-                Action::Record(entry) => self.record(index, entry, flip),
+                Action::Record(entry) => self.record(index, entry, at_ms, flip),
                 Action::Answer(id, answer) => self.answer(id, answer),
                 Action::Start { .. } | Action::Stop { .. } | Action::Release { .. } | Action::AskRunning => {
                     execute::spawn(&self.shared, facts, action);
                 }
+                Action::SetRole(_) | Action::ClearSigns(_) => {}
             }
         }
     }
 
-    fn record(&mut self, index: usize, entry: pair::Entry, flip: Option<Duration>) {
+    fn record(&mut self, index: usize, entry: pair::Entry, at_ms: u64, flip: Option<Duration>) {
         let pair = &mut self.pairs[index];
         let changed = entry.epoch_before != entry.epoch_after;
-        let record = Record {
-            at_ms: wall_ms(),
+        let record = Arc::new(Record {
+            at_ms,
             pair: pair.facts.config.name.clone(),
             kind: entry.kind,
             slot: entry.slot.map(|slot| slot as u8),
@@ -206,42 +344,42 @@ impl Engine {
             detect_us: entry.detect.map(|detect| u64::try_from(detect.as_micros()).unwrap_or(u64::MAX)),
             flip_us: flip.filter(|_| changed).map(|flip| flip.as_secs_f64() * 1e6),
             text: entry.text,
-        };
+        });
         tracing::info!(
             pair = %record.pair, kind = ?record.kind, epoch = record.epoch_after, detect_us = record.detect_us,
             flip_us = record.flip_us, "{}", record.text
         );
         if super::is_role_change(record.kind) {
-            pair.last_change = Some(record.clone());
+            pair.last_change = Some(Arc::clone(&record));
         }
         self.shared.meters.count(&record);
-        self.shared.store.record(record.clone());
-        let mut history = self.shared.history.lock().expect("nobody panics with it");
-        let lines = history.entry(record.pair.clone()).or_default();
-        lines.push_back(record);
-        if lines.len() > HISTORY_LINES {
-            lines.pop_front();
-        }
+        self.shared.store.record(Arc::clone(&record));
+        self.shared.history.add(record);
     }
 
     fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Report(answer) => {
-                let now = boottime();
-                let pairs = self
-                    .pairs
-                    .iter()
-                    .map(|pair| {
-                        report::pair(&self.shared, &pair.facts, &pair.state, pair.last_change.as_ref(), now)
-                    })
-                    .collect();
-                let _ = answer.send(pairs);
+            Ask::Report(of, answer) => {
+                let pairs = match of.map(|id| self.shared.pairs.position(id)) {
+                    None => 0..self.pairs.len(),
+                    Some(Some(index)) => index..index + 1,
+                    Some(None) => 0..0,
+                };
+                self.reports.push_back(Report { pairs, snapshots: Vec::new(), answer });
+            }
+            Ask::Tally(answer) => {
+                let mut tally = Tally::default();
+                for pair in &self.pairs {
+                    *match pair.state.health.protection {
+                        Protection::Protected => &mut tally.protected,
+                        Protection::Unprotected => &mut tally.unprotected,
+                        Protection::Down => &mut tally.down,
+                    } += 1;
+                }
+                let _ = answer.send(tally);
             }
             Ask::Request { pair, request, answer } => {
-                let Some(index) = self.pairs.iter().position(|driven| driven.facts.config.name == pair)
-                else {
-                    return;
-                };
+                let Some(index) = self.shared.pairs.position(pair) else { return };
                 let id = self.next_request;
                 self.next_request += 1;
                 self.requests.insert(id, (index, answer));

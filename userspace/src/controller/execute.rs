@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hotpair_abi::Slot;
 
+use super::turnstile::Turnstile;
 use super::{PairFacts, RunError, Shared, boottime, host_internal_ip};
 use crate::error::chain;
 use crate::hypervisor::MemberSpec;
@@ -44,24 +45,52 @@ fn member(facts: &PairFacts, slot: Slot, generation: u64) -> MemberSpec {
     }
 }
 
+/// Who waits for which turn.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    starts: Turnstile,
+    /// Stops and releases.
+    ends: Turnstile,
+    questions: Turnstile,
+}
+
+/// Of each kind, so many are begun at once.
+const AT_ONCE: usize = 16;
+
+impl Turns {
+    pub(super) fn new() -> Turns {
+        Turns {
+            starts: Turnstile::new(AT_ONCE),
+            ends: Turnstile::new(AT_ONCE),
+            questions: Turnstile::new(AT_ONCE),
+        }
+    }
+}
+
 /// Does it in a task of its own; its end comes back as an event.
 pub(super) fn spawn(shared: &Arc<Shared>, facts: Arc<PairFacts>, action: Action) {
     let task = Arc::clone(shared);
     shared.runtime.spawn(async move {
         let shared = task;
-        let id = facts.id;
+        let (id, turns) = (facts.id, &shared.turns);
         let event = match action {
             Action::Start { slot, generation } => {
-                let result = start(&shared, &facts, slot, generation).await;
+                // The generation must be on the disk before anything carries it: after a power cut nothing is made
+                // twice. Those that are started together are saved together, before they wait for their turns.
+                let result = match shared.store.flush().await {
+                    Ok(()) => turns.starts.pass(start(&shared, &facts, slot, generation)).await,
+                    Err(why) => Err(why),
+                };
                 Event::Started { slot, generation, result }
             }
             Action::Stop { slot, generation } => {
-                let result = shared.hypervisor.stop(&member(&facts, slot, generation)).await;
+                let member = member(&facts, slot, generation);
+                let result = turns.ends.pass(shared.hypervisor.stop(&member)).await;
                 Event::Stopped { slot, generation, result: result.map_err(|error| chain(&error)) }
             }
             Action::Release { slot, generation } => {
-                let how = facts.config.replace.release;
-                let result = shared.hypervisor.release(&member(&facts, slot, generation), how).await;
+                let (how, member) = (facts.config.replace.release, member(&facts, slot, generation));
+                let result = turns.ends.pass(shared.hypervisor.release(&member, how)).await;
                 Event::Released { slot, generation, result: result.map_err(|error| chain(&error)) }
             }
             Action::AskRunning => return ask_running(&shared, &facts).await,
@@ -79,9 +108,15 @@ async fn ask_running(shared: &Shared, facts: &PairFacts) {
         return;
     }
     loop {
-        let heard = facts.questions.load(Ordering::Acquire);
-        let asked_at = boottime();
-        let trouble = match shared.hypervisor.running(name).await {
+        let (heard, asked_at, answer) = shared
+            .turns
+            .questions
+            .pass(async {
+                let heard = facts.questions.load(Ordering::Acquire);
+                (heard, boottime(), shared.hypervisor.running(name).await)
+            })
+            .await;
+        let trouble = match answer {
             Ok(running) => {
                 let list = running.into_iter().map(|one| (one.slot, one.generation)).collect();
                 shared.engine.event(facts.id, Event::Running { list, asked_at });
@@ -103,8 +138,6 @@ async fn ask_running(shared: &Shared, facts: &PairFacts) {
 }
 
 async fn start(shared: &Shared, facts: &PairFacts, slot: Slot, generation: u64) -> Result<(), String> {
-    // The generation must be on the disk before anything carries it: after a power cut nothing is made twice.
-    shared.store.flush().await?;
     plug(shared, facts, slot).await.map_err(|error| chain(&error))?;
     shared.hypervisor.start(&member(facts, slot, generation)).await.map_err(|error| chain(&error))
 }

@@ -2,32 +2,41 @@
 //!
 //! | file | about |
 //! | --- | --- |
+//! | `agenda.rs` | when each pair wants to be looked at |
 //! | `engine.rs` | the one thread that looks, decides and flips |
 //! | `execute.rs` | what actions come to: taps, members, announcements |
+//! | `history.rs` | what has happened, in memory |
 //! | `metrics.rs` | what Prometheus is told |
+//! | `pairs.rs` | who is who: pairs by name, by row, by tap |
 //! | `quiet.rs` | the right moment for a switchover |
 //! | `priority.rs` | that the engine comes first |
 //! | `scrape.rs` | where Prometheus asks |
 //! | `report.rs` | status, show and history as the API tells them |
 //! | `service.rs` | what the service manager is told |
+//! | `turnstile.rs` | how many slow things are begun at once |
 //! | `watch.rs` | links, data plane events, the hypervisor's events, probes |
 //!
 //! The engine's thread never waits for anything but its next look: no disk, no hypervisor, no lock that another thread
 //! holds for long. Everything slow is a task whose end comes back as an event.
 
+mod agenda;
 mod engine;
 mod execute;
+mod history;
 mod metrics;
+mod pairs;
 pub(crate) mod priority;
 mod quiet;
 mod report;
 mod scrape;
 mod service;
+mod turnstile;
 mod watch;
 
+use pairs::Pairs;
 pub(crate) use scrape::OPEN_METRICS;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -42,7 +51,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api;
 use crate::api::types::{Done, Record, RecordKind, Refusal, Show, Status};
 use crate::config::{self, Config, Source, Takeover};
-use crate::dataplane::{Dataplane, DataplaneError, Opened, PairSetup, Uplink};
+use crate::dataplane::{Dataplane, DataplaneError, Hurry, Opened, PairSetup, Uplink};
 use crate::hypervisor::template::Template;
 use crate::hypervisor::{Hypervisor, HypervisorError, VmEvent};
 use crate::network::{Link, Network, NetworkError};
@@ -174,13 +183,13 @@ pub fn host_internal_ip(net: config::Ipv4Net) -> Ipv4Addr {
 /// What all parts of a running controller share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) pairs: Vec<Arc<PairFacts>>,
+    pub(crate) pairs: Pairs,
     pub(crate) plane: Arc<Dataplane>,
     pub(crate) network: Network,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) store: Store,
     pub(crate) uplink: Link,
-    pub(crate) history: Mutex<BTreeMap<String, VecDeque<Record>>>,
+    pub(crate) history: history::History,
     pub(crate) troubles: Arc<Troubles>,
     /// Troubles with it: as a whole (`hypervisor`), and by pair.
     pub(crate) hypervisor_troubles: Troubles,
@@ -189,6 +198,7 @@ pub(crate) struct Shared {
     /// Rises each time the engine goes round.
     pub(crate) pulse: AtomicU64,
     pub(crate) engine: engine::Inbox,
+    pub(crate) turns: execute::Turns,
     pub(crate) announce: mpsc::UnboundedSender<Vec<IpAddr>>,
     /// Runs the tasks that the engine's thread asks for.
     pub(crate) runtime: tokio::runtime::Handle,
@@ -296,18 +306,19 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let plane = Arc::new(plane);
     tracing::info!(uplink = %uplink.name, ?opened, "the data plane runs");
 
-    let pairs = assign(&config, &plane, rows, &troubles)?;
+    let pairs = Pairs::new(assign(&config, &plane, &troubles)?);
     let (vm_events, vm_inbox) = mpsc::unbounded_channel();
     let hypervisor = hypervisor(&config, vm_events)?;
     let (engine, engine_inbox) = engine::channel();
     let (announce, announcements) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
+        turns: execute::Turns::new(),
         pairs,
         plane: Arc::clone(&plane),
         network,
         hypervisor,
         store,
-        history: Mutex::new(loaded.history),
+        history: history::History::new(loaded.history),
         troubles,
         hypervisor_troubles: Troubles::default(),
         started_at_ms: wall_ms(),
@@ -321,7 +332,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     });
 
     let mut begun = Vec::new();
-    for facts in &shared.pairs {
+    let fresh = shared.pairs.iter().filter(|facts| !plane.has_taps(facts.id)).count();
+    let hurry = Hurry::for_pairs(fresh, &shared.config.host.run_dir);
+    for facts in shared.pairs.iter() {
         let setup = PairSetup {
             name: facts.config.name.clone(),
             entry: facts.config.entry.clone(),
@@ -340,6 +353,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         };
         begun.push((Arc::clone(facts), pair::State::begin(facts.settings(), &found, boottime())));
     }
+    drop(hurry);
 
     let listener = api::server::bind(&shared.config.host.run_dir)
         .map_err(|source| RunError::Api { path: shared.config.host.run_dir.join("api.sock"), source })?;
@@ -396,24 +410,16 @@ pub(crate) fn hypervisor(
 }
 
 /// Gives every configured pair its row: the one it has, or a free one.
-fn assign(
-    config: &Config,
-    plane: &Dataplane,
-    rows: u32,
-    troubles: &Troubles,
-) -> Result<Vec<Arc<PairFacts>>, RunError> {
+fn assign(config: &Config, plane: &Dataplane, troubles: &Troubles) -> Result<Vec<Arc<PairFacts>>, RunError> {
     let mut taken: HashMap<String, PairId> = plane.pairs().into_iter().map(|(id, name)| (name, id)).collect();
-    let mut used: Vec<u32> = taken.values().map(|id| id.0).collect();
+    let used: HashSet<u32> = taken.values().map(|id| id.0).collect();
+    let rows = plane.max_pairs();
+    let mut free = (0..rows).filter(|row| !used.contains(row));
     let mut pairs = Vec::new();
     for pair in &config.pairs {
         let id = match taken.remove(&pair.name) {
             Some(id) => id,
-            None => {
-                let free = (0..rows).find(|row| !used.contains(row));
-                let row = free.ok_or_else(|| RunError::NoRow { pair: pair.name.clone(), rows })?;
-                used.push(row);
-                PairId(row)
-            }
+            None => PairId(free.next().ok_or_else(|| RunError::NoRow { pair: pair.name.clone(), rows })?),
         };
         let internal = internal_ips(config.host.internal_net, id)
             .ok_or_else(|| RunError::InternalNetFull(pair.name.clone()))?;
@@ -455,10 +461,30 @@ impl Controller {
     /// # Errors
     /// When the engine does not answer.
     pub async fn status(&self) -> Result<Status, Refusal> {
+        self.status_of(None).await
+    }
+
+    /// The host, with all of its pairs or with one.
+    async fn status_of(&self, pair: Option<&Arc<PairFacts>>) -> Result<Status, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.0.engine.ask(engine::Ask::Report(answer));
-        let pairs = self.answer("status", answered).await?;
+        self.0.engine.ask(engine::Ask::Report(pair.map(|facts| facts.id), answer));
+        let snapshots = self.answer("status", answered).await?;
+        let now = boottime();
+        let tell = |(facts, snapshot): (&Arc<PairFacts>, engine::Snapshot)| {
+            report::pair(&self.0, facts, &snapshot.state, snapshot.last_change.as_ref(), now)
+        };
+        let pairs = match pair {
+            Some(facts) => std::iter::once(facts).zip(snapshots).map(tell).collect(),
+            None => self.0.pairs.iter().zip(snapshots).map(tell).collect(),
+        };
         Ok(report::status(&self.0, pairs))
+    }
+
+    /// How many pairs are how well, for next to nothing.
+    pub(crate) async fn tally(&self) -> Result<engine::Tally, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.0.engine.ask(engine::Ask::Tally(answer));
+        self.answer("tally", answered).await
     }
 
     /// One pair, with its settings and counters; `None` when there is no such pair.
@@ -466,19 +492,17 @@ impl Controller {
     /// # Errors
     /// When the engine does not answer, or the counters cannot be read.
     pub async fn show(&self, name: &str) -> Result<Option<Show>, Refusal> {
-        let status = self.status().await?;
-        let facts = self.0.pairs.iter().find(|facts| facts.config.name == name);
-        let pair = status.pairs.into_iter().find(|pair| pair.name == name);
-        match (facts, pair) {
-            (Some(facts), Some(pair)) => report::show(&self.0, facts, pair).map(Some),
-            _ => Ok(None),
+        let Some(facts) = self.0.pairs.named(name) else { return Ok(None) };
+        match self.status_of(Some(facts)).await?.pairs.pop() {
+            Some(pair) => report::show(&self.0, facts, pair).map(Some),
+            None => Ok(None),
         }
     }
 
     /// What happened, newest first.
     #[must_use]
     pub fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
-        report::history(&self.0, pair, limit)
+        self.0.history.newest(pair, limit).iter().map(|record| Record::clone(record)).collect()
     }
 
     /// Everything there is to measure, in Prometheus's text format.
@@ -488,7 +512,7 @@ impl Controller {
     pub async fn metrics(&self) -> Result<String, Refusal> {
         let status = self.status().await?;
         let shared = Arc::clone(&self.0);
-        // A system call for every counter of every pair: not on a thread that others wait for.
+        // A system call for every pair, and much text: not on a thread that others wait for.
         let text = tokio::task::spawn_blocking(move || {
             let mut packets = Vec::new();
             let ids = shared.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
@@ -509,7 +533,7 @@ impl Controller {
     /// Whether there is a pair of that name.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
-        self.0.pairs.iter().any(|facts| facts.config.name == name)
+        self.0.pairs.named(name).is_some()
     }
 
     /// Grants or refuses what an operator asks for.
@@ -517,15 +541,20 @@ impl Controller {
     /// # Errors
     /// The refusal; nothing has changed then.
     pub async fn request(&self, name: &str, request: pair::Request) -> Result<Done, Refusal> {
-        if matches!(request, pair::Request::Switchover) {
-            let facts = self.0.pairs.iter().find(|facts| facts.config.name == name);
-            if let Some(id) = facts.filter(|f| f.config.takeover == Takeover::Mirror).map(|facts| facts.id) {
-                let plane = Arc::clone(&self.0.plane);
-                let _ = tokio::task::spawn_blocking(move || quiet::wait(&plane, id)).await;
-            }
+        let Some(facts) = self.0.pairs.named(name) else {
+            return Err(Refusal {
+                what: "request".into(),
+                why: format!("there is no pair `{name}` on this host"),
+                way_out: "`hotpair status` lists the pairs".into(),
+            });
+        };
+        let id = facts.id;
+        if matches!(request, pair::Request::Switchover) && facts.config.takeover == Takeover::Mirror {
+            let plane = Arc::clone(&self.0.plane);
+            let _ = tokio::task::spawn_blocking(move || quiet::wait(&plane, id)).await;
         }
         let (answer, answered) = oneshot::channel();
-        self.0.engine.ask(engine::Ask::Request { pair: name.to_owned(), request, answer });
+        self.0.engine.ask(engine::Ask::Request { pair: id, request, answer });
         self.answer("request", answered).await?
     }
 

@@ -1,6 +1,7 @@
 //! Status, show and history, as the API tells them.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use hotpair_abi::Slot;
 use hotpair_abi::heartbeat;
@@ -23,11 +24,6 @@ pub(super) fn mac_text(mac: &[u8; 6]) -> String {
 /// Unix milliseconds of a moment on the data plane's clock.
 fn wall_of(then: Nanos, now: Nanos) -> u64 {
     wall_ms().saturating_sub(now.saturating_sub(then) / 1_000_000)
-}
-
-pub(super) fn last_change(shared: &Shared, pair: &str) -> Option<Record> {
-    let history = shared.history.lock().expect("nobody panics with it");
-    history.get(pair)?.iter().rev().find(|record| super::is_role_change(record.kind)).cloned()
 }
 
 pub(super) fn status(shared: &Shared, pairs: Vec<PairStatus>) -> Status {
@@ -59,7 +55,7 @@ pub(super) fn pair(
     shared: &Shared,
     facts: &PairFacts,
     state: &State,
-    last: Option<&Record>,
+    last: Option<&Arc<Record>>,
     now: Nanos,
 ) -> PairStatus {
     let serves = state.health.protection != Protection::Down;
@@ -79,7 +75,7 @@ pub(super) fn pair(
         }
         .to_owned(),
         members: Slot::BOTH.map(|slot| member(shared, facts, state, slot, now)).to_vec(),
-        last: last.cloned(),
+        last: last.map(|record| Record::clone(record)),
     }
 }
 
@@ -144,18 +140,4 @@ pub(super) fn show(shared: &Shared, facts: &PairFacts, pair: PairStatus) -> Resu
             .map(|(counter, packets)| Count { name: counter.name().to_owned(), packets })
             .collect(),
     })
-}
-
-pub(super) fn history(shared: &Shared, pair: Option<&str>, limit: usize) -> Vec<Record> {
-    let history = shared.history.lock().expect("nobody panics with it");
-    let mut lines: Vec<Record> = history
-        .iter()
-        .filter(|(name, _)| pair.is_none_or(|pair| pair == name.as_str()))
-        .flat_map(|(_, lines)| lines.iter().cloned())
-        .collect();
-    // Stable: lines of one pair at the same millisecond keep their order.
-    lines.reverse();
-    lines.sort_by_key(|line| std::cmp::Reverse(line.at_ms));
-    lines.truncate(limit);
-    lines
 }

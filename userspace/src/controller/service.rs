@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::engine::Tally;
 use super::{Controller, Shared};
-use crate::api::types::Protection;
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
@@ -42,16 +42,11 @@ pub(super) async fn keep_telling(shared: Arc<Shared>, controller: Controller) {
         }
         seen = pulse;
         tell(&[NotifyState::Watchdog]);
-        if let Ok(status) = controller.status().await {
-            let count = |state| status.pairs.iter().filter(|pair| pair.protection == state).count();
-            let noun = if status.pairs.len() == 1 { "pair" } else { "pairs" };
-            let text = format!(
-                "{} {noun}: {} protected, {} unprotected, {} down",
-                status.pairs.len(),
-                count(Protection::Protected),
-                count(Protection::Unprotected),
-                count(Protection::Down)
-            );
+        if let Ok(Tally { protected, unprotected, down }) = controller.tally().await {
+            let pairs = protected + unprotected + down;
+            let noun = if pairs == 1 { "pair" } else { "pairs" };
+            let text =
+                format!("{pairs} {noun}: {protected} protected, {unprotected} unprotected, {down} down");
             tell(&[NotifyState::Status(&text)]);
         }
     }

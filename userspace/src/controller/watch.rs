@@ -33,18 +33,12 @@ pub(super) async fn all(
         tokio::spawn(watch_hypervisor(Arc::clone(shared), vm_inbox)),
         tokio::spawn(announce(Arc::clone(shared), announcements)),
     ];
-    for facts in &shared.pairs {
+    for facts in shared.pairs.iter() {
         if facts.config.heartbeat.source == Source::Probe {
             tasks.push(tokio::spawn(probe(Arc::clone(shared), Arc::clone(facts))));
         }
     }
     Ok(tasks)
-}
-
-fn tap_owner(shared: &Shared, name: &str) -> Option<(Arc<PairFacts>, Slot)> {
-    shared.pairs.iter().find_map(|facts| {
-        Slot::BOTH.into_iter().find(|slot| facts.tap(*slot) == name).map(|slot| (Arc::clone(facts), slot))
-    })
 }
 
 async fn watch_links(shared: Arc<Shared>, mut links: mpsc::UnboundedReceiver<LinkEvent>) {
@@ -53,7 +47,7 @@ async fn watch_links(shared: Arc<Shared>, mut links: mpsc::UnboundedReceiver<Lin
             watch_uplink(&shared, &event);
             continue;
         }
-        let Some((facts, slot)) = tap_owner(&shared, &event.name) else {
+        let Some((facts, slot)) = shared.pairs.with_tap(&event.name) else {
             continue;
         };
         // A message may be older than what has happened since: the link itself is asked.
@@ -76,7 +70,7 @@ async fn watch_links(shared: Arc<Shared>, mut links: mpsc::UnboundedReceiver<Lin
         };
         shared.engine.event(facts.id, event);
         if mend {
-            match execute::plug(&shared, &facts, slot).await {
+            match execute::plug(&shared, facts, slot).await {
                 Ok(()) => tracing::info!(tap = %facts.tap(slot), "mended"),
                 Err(error) => tracing::error!(tap = %facts.tap(slot), "it cannot be mended: {error}"),
             }
@@ -100,7 +94,7 @@ fn watch_uplink(shared: &Shared, event: &LinkEvent) {
     shared.troubles.set("uplink", trouble);
     if well {
         // Whoever is at the other end now may know nothing of us.
-        for facts in &shared.pairs {
+        for facts in shared.pairs.iter() {
             if shared.plane.role(facts.id).held() {
                 let _ = shared.announce.send(facts.config.entry.clone());
             }
@@ -111,7 +105,7 @@ fn watch_uplink(shared: &Shared, event: &LinkEvent) {
 async fn watch_plane(shared: Arc<Shared>, mut events: crate::dataplane::Events) {
     loop {
         let event = events.next().await;
-        let name = shared.pairs.iter().find(|facts| facts.id.0 == event.pair).map(|facts| &facts.config.name);
+        let name = shared.pairs.with_id(PairId(event.pair)).map(|facts| &facts.config.name);
         let Some(pair) = name else { continue };
         let slot = event.slot;
         match Kind::from_u32(event.kind) {
@@ -152,7 +146,7 @@ fn mac_text(event: &PlaneEvent) -> String {
 }
 
 async fn watch_hypervisor(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<VmEvent>) {
-    let id = |name: &str| shared.pairs.iter().find(|facts| facts.config.name == name).map(|facts| facts.id);
+    let id = |name: &str| shared.pairs.named(name).map(|facts| facts.id);
     while let Some(event) = inbox.recv().await {
         match event {
             VmEvent::Gone { pair, slot, generation, how }
@@ -167,7 +161,7 @@ async fn watch_hypervisor(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceive
             }
             VmEvent::Reachable => {
                 shared.hypervisor_troubles.set("hypervisor", None);
-                for facts in &shared.pairs {
+                for facts in shared.pairs.iter() {
                     shared.engine.event(facts.id, Event::Reachable);
                 }
             }

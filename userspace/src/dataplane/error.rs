@@ -114,7 +114,7 @@ pub enum DataplaneError {
     },
     /// More pairs than the running data plane has rows.
     #[error(
-        "{wanted} pairs do not fit into the running data plane: it was started with room for {rows}; start with fewer pairs, or run `hotpair cleanup` and start anew (the pairs' traffic stops meanwhile)"
+        "room for {wanted} pairs is needed, and the running data plane was started with room for {rows}: start with fewer pairs, or run `hotpair cleanup` and start anew (the pairs' traffic stops meanwhile)"
     )]
     TooManyPairs {
         /// How many are wanted.

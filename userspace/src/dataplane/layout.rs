@@ -5,11 +5,10 @@ use std::path::Path;
 
 use aya::maps::MapData;
 use aya_obj::generated::{bpf_map_info, bpf_map_type};
-use hotpair_abi::count::PER_ROW;
 use hotpair_abi::event::Event;
 use hotpair_abi::maps::{Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath};
 
-use super::DataplaneError;
+use super::{Counts, DataplaneError};
 
 /// One map.
 pub(super) struct Layout {
@@ -56,7 +55,7 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
         map("TAPS", DEVMAP, 4, 8, pairs * 2),
         map("HANDOVER", LRU_HASH, size_of::<Flow>(), 8, HANDOVER_FLOWS),
         map("RETURN", LRU_HASH, size_of::<ReturnKey>(), size_of::<ReturnPath>(), RETURN_PATHS),
-        map("STATS", PERCPU_ARRAY, 4, 8, (pairs + 1) * PER_ROW),
+        map("STATS", PERCPU_ARRAY, 4, size_of::<Counts>(), pairs + 1),
         map("EVENTS", RINGBUF, 0, 0, EVENT_BYTES),
         map(HOST, ARRAY, 4, size_of::<Host>(), 1),
     ]

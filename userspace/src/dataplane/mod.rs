@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use hotpair_abi::count::{Counter, PER_ROW};
-use hotpair_abi::maps::{Entry, Member, Pair, Port};
+use hotpair_abi::maps::{Member, Pair, Port};
 use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
 use crate::config::XdpMode;
 
+mod entries;
 mod error;
 mod events;
 mod hear;
+mod hurry;
 mod layout;
 mod load;
 #[cfg(feature = "log")]
@@ -33,6 +35,7 @@ mod uplink;
 
 pub use error::DataplaneError;
 pub use events::Events;
+pub use hurry::Hurry;
 pub use sys::has_tcx;
 pub use uplink::{Attached, attached};
 
@@ -94,12 +97,15 @@ pub struct Dataplane {
     _log: log_lines::Reader,
 }
 
+/// A row of `STATS`.
+type Counts = [u64; PER_ROW as usize];
+
 struct Maps {
-    entries: HashMap<MapData, [u8; 16], Entry>,
+    entries: entries::Entries,
     ports: HashMap<MapData, u32, Port>,
     groups: ArrayOfMaps<MapData, MapData>,
     taps: MapData,
-    stats: PerCpuArray<MapData, u64>,
+    stats: PerCpuArray<MapData, Counts>,
 }
 
 impl Dataplane {
@@ -161,6 +167,7 @@ impl Dataplane {
         let members = map("MEMBERS")?;
         let maps = Maps {
             entries: HashMap::try_from(Map::HashMap(map("ENTRIES")?))
+                .and_then(entries::Entries::read)
                 .map_err(|error| typed("ENTRIES", error))?,
             ports: HashMap::try_from(Map::HashMap(map("PORTS")?)).map_err(|error| typed("PORTS", error))?,
             groups: ArrayOfMaps::try_from(Map::ArrayOfMaps(map("GROUPS")?))
@@ -269,12 +276,13 @@ impl Dataplane {
         }
     }
 
-    /// Every counter of a pair, or of no pair (`None`), summed over CPUs.
+    /// Every counter of a pair, or of no pair (`None`), summed over CPUs: one system call.
     ///
     /// # Errors
     /// When the kernel refuses, or the row does not exist.
     pub fn counters(&self, id: Option<PairId>) -> Result<Vec<(Counter, u64)>, DataplaneError> {
-        Counter::ALL.iter().map(|counter| Ok((*counter, self.count(id, *counter)?))).collect()
+        let row = self.counts(id)?;
+        Ok(Counter::ALL.iter().map(|counter| (*counter, row[*counter as usize])).collect())
     }
 
     /// One counter of a pair, summed over CPUs.
@@ -282,18 +290,24 @@ impl Dataplane {
     /// # Errors
     /// When the kernel refuses, or the row does not exist.
     pub fn counter(&self, id: PairId, counter: Counter) -> Result<u64, DataplaneError> {
-        self.count(Some(id), counter)
+        Ok(self.counts(Some(id))?[counter as usize])
     }
 
-    fn count(&self, id: Option<PairId>, counter: Counter) -> Result<u64, DataplaneError> {
+    fn counts(&self, id: Option<PairId>) -> Result<Counts, DataplaneError> {
         let row = match id {
             Some(id) if id.0 >= self.rows => return Err(DataplaneError::NoSuchPair(id.0)),
             Some(id) => id.0 + 1,
             None => 0,
         };
-        let values = self.maps().stats.get(&(row * PER_ROW + counter as u32), 0);
+        let values = self.maps().stats.get(&row, 0);
         let values = values.map_err(|error| DataplaneError::map("reading STATS", &error))?;
-        Ok(values.iter().sum())
+        let mut sum = [0; PER_ROW as usize];
+        for cpu in values.iter() {
+            for (sum, count) in sum.iter_mut().zip(cpu) {
+                *sum += count;
+            }
+        }
+        Ok(sum)
     }
 
     /// The events of this data plane. One reader at a time; needs a tokio runtime.

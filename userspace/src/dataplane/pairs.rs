@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_DEVMAP;
 use hotpair_abi::count::PER_ROW;
-use hotpair_abi::maps::{Entry, PAIR_IN_USE, PAIR_PROBE, Pair};
+use hotpair_abi::maps::{PAIR_IN_USE, PAIR_PROBE, Pair};
 use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
 
 use super::pins::Pins;
@@ -70,19 +70,15 @@ impl Dataplane {
         name[..setup.name.len()].copy_from_slice(setup.name.as_bytes());
         let mut maps = self.maps();
         let wanted: Vec<_> = setup.entry.iter().map(|address| key(*address)).collect();
-        let mut obsolete = Vec::new();
-        for entry in maps.entries.iter() {
-            let (key, entry) = entry.map_err(|error| DataplaneError::map("reading ENTRIES", &error))?;
-            match (entry.pair == id.0, wanted.contains(&key)) {
-                (true, false) => obsolete.push(key),
-                (false, true) => {
-                    let owner =
-                        self.row(PairId(entry.pair)).map_or_else(|_| "unknown".to_owned(), Self::name);
-                    return Err(DataplaneError::AddressTaken { address: address(key), owner });
-                }
-                _ => {}
-            }
+        if let Some((taken, owner)) = wanted
+            .iter()
+            .find_map(|key| maps.entries.owner(key).filter(|owner| *owner != id.0).map(|o| (key, o)))
+        {
+            let owner = self.row(PairId(owner)).map_or_else(|_| "unknown".to_owned(), Self::name);
+            return Err(DataplaneError::AddressTaken { address: address(*taken), owner });
         }
+        let obsolete: Vec<_> =
+            maps.entries.of(id.0).iter().filter(|key| !wanted.contains(key)).copied().collect();
         if !Self::in_use(row) {
             rows::clear(row);
             for slot in Slot::BOTH {
@@ -105,7 +101,7 @@ impl Dataplane {
         }
         for key in wanted {
             self.hear(key, true);
-            maps.entries.insert(key, Entry { pair: id.0 }, 0).map_err(|error| {
+            maps.entries.insert(key, id.0).map_err(|error| {
                 DataplaneError::map(format!("adding the entry address {}", address(key)), &error)
             })?;
         }
@@ -125,20 +121,14 @@ impl Dataplane {
             self.detach_tap(id, slot)?;
         }
         let mut maps = self.maps();
-        let keys: Vec<_> =
-            maps.entries.iter().filter_map(Result::ok).filter(|(_, entry)| entry.pair == id.0).collect();
-        for (key, _) in keys {
+        for key in maps.entries.of(id.0).to_vec() {
             self.remove_entry(&mut maps, key)?;
         }
         let cpus =
             aya::util::nr_cpus().map_err(|(_, source)| DataplaneError::kernel("counting CPUs", source))?;
-        for column in 0..PER_ROW {
-            let zeros = aya::maps::PerCpuValues::try_from(vec![0u64; cpus])
-                .map_err(|source| DataplaneError::kernel("resetting STATS", source))?;
-            maps.stats
-                .set((id.0 + 1) * PER_ROW + column, zeros, 0)
-                .map_err(|error| DataplaneError::map("resetting STATS", &error))?;
-        }
+        let zeros = aya::maps::PerCpuValues::try_from(vec![[0u64; PER_ROW as usize]; cpus])
+            .map_err(|source| DataplaneError::kernel("resetting STATS", source))?;
+        maps.stats.set(id.0 + 1, zeros, 0).map_err(|error| DataplaneError::map("resetting STATS", &error))?;
         rows::clear(row);
         for slot in Slot::BOTH {
             self.clear_member(id, slot);
@@ -152,11 +142,8 @@ impl Dataplane {
             .map_err(|error| DataplaneError::map("removing an entry address", &error))?;
         // Another entry address may be of the same solicited-node group.
         let mac = hear::solicited_node_mac(key);
-        let shared = maps
-            .entries
-            .keys()
-            .filter_map(Result::ok)
-            .any(|other| !is_v4_key(&other) && hear::solicited_node_mac(other) == mac);
+        let shared =
+            maps.entries.keys().any(|other| !is_v4_key(other) && hear::solicited_node_mac(*other) == mac);
         if !shared {
             self.hear(key, false);
         }
@@ -179,7 +166,7 @@ impl Dataplane {
     pub(super) fn hear_entries(&self) -> Result<(), DataplaneError> {
         let maps = self.maps();
         for key in maps.entries.keys() {
-            self.hear(key.map_err(|error| DataplaneError::map("reading ENTRIES", &error))?, true);
+            self.hear(*key, true);
         }
         Ok(())
     }

@@ -113,6 +113,14 @@ impl Dataplane {
         sys::pin(&link, &path).map_err(failed)
     }
 
+    /// Whether both of the pair's taps are attached.
+    #[must_use]
+    pub fn has_taps(&self, id: PairId) -> bool {
+        self.used_row(id).is_ok_and(|row| {
+            Slot::BOTH.into_iter().all(|slot| tap_of(row, slot).load(Ordering::Acquire) != 0)
+        })
+    }
+
     /// Detaches a slot's tap. Success when there is none.
     ///
     /// # Errors

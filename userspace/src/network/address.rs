@@ -1,5 +1,6 @@
 //! The addresses this host has.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use netlink_packet_route::address::AddressAttribute;
@@ -24,7 +25,8 @@ impl Network {
     /// # Errors
     /// When the kernel cannot be asked.
     pub async fn addresses(&self) -> Result<Vec<HostAddress>, NetworkError> {
-        let links: Vec<Link> = self.links().await?.iter().map(Link::from_message).collect();
+        let links: HashMap<u32, String> =
+            self.links().await?.iter().map(Link::from_message).map(|link| (link.index, link.name)).collect();
         let messages = self
             .list(|handle| handle.address().get().execute())
             .await
@@ -46,10 +48,9 @@ impl Network {
                             _ => None,
                         })
                     })?;
-                let link = links.iter().find(|link| link.index == message.header.index);
+                let index = message.header.index;
                 Some(HostAddress {
-                    link: link
-                        .map_or_else(|| format!("link {}", message.header.index), |link| link.name.clone()),
+                    link: links.get(&index).cloned().unwrap_or_else(|| format!("link {index}")),
                     ip,
                     prefix: message.header.prefix_len,
                 })

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hotpair_abi as abi;
 use netlink_packet_core::Nla;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, LinkAttribute, LinkInfo, LinkMessage,
 };
@@ -54,7 +54,7 @@ impl Network {
             Some(message) => must_be_our_kind(&spec.name, message)?,
             None => tun_device::create_persistent_tap(&spec.name)?,
         }
-        let result = self.put_right(spec).await;
+        let result = self.put_right(spec, is_new).await;
         if is_new && result.is_err() {
             // The first error is the one to tell.
             let _ = self.remove_tap(&spec.name).await;
@@ -92,7 +92,7 @@ impl Network {
         Ok(true)
     }
 
-    async fn put_right(&self, spec: &TapSpec) -> Result<Link, NetworkError> {
+    async fn put_right(&self, spec: &TapSpec, is_new: bool) -> Result<Link, NetworkError> {
         let name = &spec.name;
         let gone = || NetworkError::Tap {
             what: format!("set up the tap {name}: it vanished meanwhile"),
@@ -102,8 +102,8 @@ impl Network {
         let index = message.header.index;
         let has_v6 = tun_device::take_no_router_advice(name)?;
         self.set_link(spec, &message, has_v6).await?;
-        self.set_addresses(spec, index, has_v6).await?;
-        self.set_route(spec, index).await?;
+        self.set_addresses(spec, index, has_v6, is_new).await?;
+        self.set_route(spec, index, is_new).await?;
         self.set_neighbours(spec, index, has_v6).await?;
         let message = self.link_message(name).await?.ok_or_else(gone)?;
         Ok(Link::from_message(&message))
@@ -142,7 +142,13 @@ impl Network {
         Ok(())
     }
 
-    async fn set_addresses(&self, spec: &TapSpec, index: u32, has_v6: bool) -> Result<(), NetworkError> {
+    async fn set_addresses(
+        &self,
+        spec: &TapSpec,
+        index: u32,
+        has_v6: bool,
+        is_new: bool,
+    ) -> Result<(), NetworkError> {
         let mut wanted = vec![(IpAddr::V4(spec.host_ip), 32)];
         if has_v6 {
             wanted.push((IpAddr::V6(HOST_V6), 64));
@@ -150,10 +156,7 @@ impl Network {
         let refused = |what: &str, address: &IpAddr, error| {
             NetworkError::netlink(format!("{what} the address {address} of the tap {}", spec.name), error)
         };
-        let there =
-            self.list(|handle| handle.address().get().set_link_index_filter(index).execute()).await.map_err(
-                |e| NetworkError::netlink(format!("list the addresses of the tap {}", spec.name), e),
-            )?;
+        let there = if is_new { Vec::new() } else { self.addresses_of(spec, index).await? };
         let mut kept = Vec::new();
         for message in there {
             let address = message.attributes.iter().find_map(|attribute| match attribute {
@@ -187,7 +190,19 @@ impl Network {
         Ok(())
     }
 
-    async fn set_route(&self, spec: &TapSpec, index: u32) -> Result<(), NetworkError> {
+    async fn addresses_of(&self, spec: &TapSpec, index: u32) -> Result<Vec<AddressMessage>, NetworkError> {
+        let ask = |handle: &rtnetlink::Handle| {
+            let mut request = handle.address().get().set_link_index_filter(index);
+            // For the kernel; the filter is the library's own.
+            request.message_mut().header.index = index;
+            request.execute()
+        };
+        self.list(ask)
+            .await
+            .map_err(|e| NetworkError::netlink(format!("list the addresses of the tap {}", spec.name), e))
+    }
+
+    async fn set_route(&self, spec: &TapSpec, index: u32, is_new: bool) -> Result<(), NetworkError> {
         let refused = |what: &str, error| {
             NetworkError::netlink(
                 format!("{what} the route to {} via the tap {}", spec.member_ip, spec.name),
@@ -195,9 +210,15 @@ impl Network {
             )
         };
         // Left over from when the member had another internal IP.
-        let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes = self.list(|handle| handle.route().get(filter).execute()).await;
-        for route in routes.map_err(|e| refused("look for", e))? {
+        let filter = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index).build();
+        let routes = match is_new {
+            true => Vec::new(),
+            false => self
+                .list(|handle| handle.route().get(filter).execute())
+                .await
+                .map_err(|e| refused("look for", e))?,
+        };
+        for route in routes {
             let ours = route.header.protocol == RouteProtocol::Static
                 && route.header.scope == RouteScope::Link
                 && route.attributes.contains(&RouteAttribute::Oif(index));

@@ -1,9 +1,9 @@
 //! How well a pair is, and why, in words; and when it wants to be looked at again.
 
-use hotpair_abi::{Slot, heartbeat};
+use hotpair_abi::{Epoch, Slot, heartbeat};
 
 use super::judge::nanos;
-use super::{Action, Nanos, Phase, State};
+use super::{Action, Nanos, Phase, Signs, State};
 use crate::api::types::{Protection, RecordKind};
 
 /// How well a pair is, and since when.
@@ -116,6 +116,40 @@ impl State {
         }
         self.health.protection = protection;
         self.health.why = why;
+    }
+
+    /// The short way for a pair that is well: takes in the same as [`Event::Observed`](super::Event::Observed) and says
+    /// when to look again. `None` when anything is not as it was, which is for [`step`](super::step) to judge; nothing
+    /// is taken in then.
+    ///
+    /// Where it answers, `step` would do the same and ask for nothing; it only costs much less. With ten thousand pairs,
+    /// that is what a controller does all day.
+    pub fn glance(&mut self, signs: [Signs; 2], tripped: Epoch, now: Nanos) -> Option<Nanos> {
+        let calm = self.health.protection == Protection::Protected
+            && self.held
+            && !self.paused
+            && self.handover.is_none()
+            && (tripped == Epoch(0) || tripped != self.epoch);
+        if !calm {
+            return None;
+        }
+        for (place, signs) in self.places.iter().zip(&signs) {
+            let well = place.phase == Phase::Serving
+                && place.known
+                && !place.muted
+                && place.lost.is_none()
+                && place.ailing_since.is_none()
+                && signs.state == Some(heartbeat::State::Serving)
+                && signs.last > 0
+                && now.saturating_sub(signs.last) < nanos(self.settings.timeout);
+            if !well {
+                return None;
+            }
+        }
+        for (place, signs) in self.places.iter_mut().zip(signs) {
+            place.signs = signs;
+        }
+        Some(self.next_look(now))
     }
 
     /// When this pair wants to be looked at again, at the latest.

@@ -1,5 +1,6 @@
 //! The host's links and addresses.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use hotpair_abi::Slot;
@@ -82,8 +83,9 @@ fn judge_uplink(name: &str, link: Option<&Link>) -> Finding {
 }
 
 fn judge_internal_net(net: Ipv4Net, addresses: &[HostAddress], taps: &[String]) -> Finding {
+    let taps: HashSet<&str> = taps.iter().map(String::as_str).collect();
     let taken = addresses.iter().find(|address| match address.ip {
-        IpAddr::V4(ip) if !taps.contains(&address.link) => {
+        IpAddr::V4(ip) if !taps.contains(address.link.as_str()) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(address.prefix)).unwrap_or(0);
             let theirs = Ipv4Net { address: (u32::from(ip) & mask).into(), prefix: address.prefix.max(1) };
             // A host that is its own network (/32) does not hide others behind it.
@@ -102,9 +104,10 @@ fn judge_internal_net(net: Ipv4Net, addresses: &[HostAddress], taps: &[String]) 
 }
 
 fn judge_entries(config: &Config, addresses: &[HostAddress]) -> Finding {
+    let links: HashMap<IpAddr, &str> = addresses.iter().map(|address| (address.ip, &*address.link)).collect();
     for pair in &config.pairs {
         for entry in &pair.entry {
-            if let Some(HostAddress { link, .. }) = addresses.iter().find(|address| address.ip == *entry) {
+            if let Some(link) = links.get(entry) {
                 return Finding::fail(
                     "entry",
                     format!("{entry} of pair {} is an address of this host, on {link}", pair.name),

@@ -108,6 +108,7 @@ proptest! {
         world.run(100 * MS);
         world.run_until_protected(200 * SECOND);
         world.run(SECOND);
+        prop_assert!(world.glances > 0, "a pair that is well is looked at the short way");
         prop_assert_eq!(world.answers.len() as u64, asked + 1, "every request is answered");
         let left = world.kinds().iter().filter(|kind| **kind == RecordKind::ReleaseFailed).count();
         let volumes = world.volumes.iter().map(Vec::len).sum::<usize>();

@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) history: Vec<(Nanos, Entry)>,
     pub(super) answers: BTreeMap<u64, Result<String, Refusal>>,
     pub(super) announced: usize,
+    /// Looks for which a glance would have been enough.
+    pub(super) glances: usize,
     /// Answers that left, by generation and slot: what the client saw.
     pub(super) spoke: Vec<(Nanos, Slot)>,
 }
@@ -79,6 +81,7 @@ impl World {
             history: Vec::new(),
             answers: BTreeMap::new(),
             announced: 0,
+            glances: 0,
             spoke: Vec::new(),
         };
         world.execute(actions);
@@ -157,6 +160,14 @@ impl World {
     }
 
     pub(super) fn look(&mut self) {
+        let mut glanced = self.state.clone();
+        if let Some(next) = glanced.glance(self.signs, self.tripped, self.now) {
+            let event = Event::Observed { signs: self.signs, tripped: self.tripped };
+            let (stepped, actions) = step(self.state.clone(), event, self.now);
+            assert_eq!(actions, [], "a glance overlooks what is to be done");
+            assert_eq!((&glanced, next), (&stepped, stepped.next_look(self.now)), "a glance is a step");
+            self.glances += 1;
+        }
         self.feed(Event::Observed { signs: self.signs, tripped: self.tripped });
     }
 
