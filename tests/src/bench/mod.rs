@@ -5,6 +5,7 @@
 //! | `sheet.rs` | the figures of a run: as a table, as JSON |
 //! | `chart.rs` | the picture |
 //! | `machine.rs` | what was measured on |
+//! | `preferred.rs` | that who measures comes first |
 //!
 //! A figure is only worth what stands beside it: what is compared is measured in one run, in turns, and a ratio is the
 //! median of the turns' ratios, so that a machine that is slow for a while is slow for both. Progress goes to standard
@@ -14,11 +15,13 @@ mod chart;
 pub mod failover;
 mod machine;
 pub mod packets;
+mod preferred;
 mod sheet;
 
 use std::fmt::Display;
 
 pub use machine::Machine;
+pub use preferred::Preferred;
 pub use sheet::{Figure, Series, Sheet};
 
 /// A line of progress, for whoever waits.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::bench::Preferred;
 use crate::interrupt;
 use crate::load::{By, Load, Plan};
 use crate::netns::Netns;
@@ -12,13 +13,11 @@ use crate::netns::Netns;
 /// Datagrams a second.
 pub(super) const RATE: u32 = 2000;
 
-/// Below the members' own threads, above everything ordinary: a client that is late sees a gap that is its own.
-const PRIORITY: i32 = 2;
-
 /// Starts asking, and waits until it is being answered.
 pub(super) fn start(netns: &Netns, to: SocketAddr) -> Result<Load> {
     let load = {
         let _inside = netns.enter()?;
+        // A client that is late would see a gap of its own.
         let _first = Preferred::new();
         Plan { timeout: Duration::from_millis(300), ..Plan::udp(to) }.rate(RATE).start()?
     };
@@ -42,27 +41,4 @@ pub(super) fn wait_for_answers(load: &Load, by: By, at_most: Duration) -> Result
         ensure!(Instant::now() < until, "{by} does not answer: {}", load.so_far().line());
         interrupt::pause(Duration::from_millis(10))?;
     }
-}
-
-/// Threads that are begun meanwhile run before ordinary ones.
-struct Preferred;
-
-impl Preferred {
-    fn new() -> Preferred {
-        schedule(libc::SCHED_FIFO, PRIORITY);
-        Preferred
-    }
-}
-
-impl Drop for Preferred {
-    fn drop(&mut self) {
-        schedule(libc::SCHED_OTHER, 0);
-    }
-}
-
-fn schedule(policy: libc::c_int, priority: i32) {
-    let parameter = libc::sched_param { sched_priority: priority };
-    // SAFETY: sched_setscheduler(2) reads the parameter and changes this thread alone. Where it is refused, the client
-    // is as punctual as the machine lets it be.
-    unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) };
 }

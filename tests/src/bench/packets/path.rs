@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::code::{self, Count};
+use crate::bench::Preferred;
 use crate::bpf::{self, Hook, ifindex};
 use crate::netns::ip_batch;
 use crate::{ethtool, interrupt, xdp_pass};
@@ -112,6 +113,7 @@ impl Path {
         }
         let counts = || self.members.iter().map(|member| member.count.get()).collect::<Result<Vec<_>>>();
         let before = counts()?;
+        let _first = Preferred::new();
         let began = Instant::now();
         bpf::live(self.gate.sender.as_fd(), self.gate.index, &self.frame, frames)
             .with_context(|| format!("{}: cannot send live frames", self.name))?;
