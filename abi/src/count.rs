@@ -66,13 +66,8 @@ counters! {
     /// An ARP or ND answer could not be written in place (no room in the frame): dropped.
     UplinkRewriteFailed = 13, "uplink_rewrite_failed";
 
-    // to_guest
-    /// Frame written to a tap.
-    GuestDelivered = 16, "guest_delivered";
-    /// The frame's slot is muted: dropped.
+    /// Entry packet not handed to a muted slot; dropped if there was no other to hand it to.
     GuestMuted = 17, "guest_muted";
-    /// The tap belongs to no pair, or the frame is too short to be addressed: dropped.
-    GuestUnknownPort = 18, "guest_unknown_port";
 
     // from_guest
     /// The active member's packet left through the uplink.

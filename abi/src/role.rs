@@ -126,6 +126,13 @@ impl RoleWord {
         self.has(MUTED << slot as u32)
     }
 
+    /// Whether either slot is muted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn any_muted(self) -> bool {
+        self.has(MUTED) || self.has(MUTED << 1)
+    }
+
     /// Mutes or unmutes a slot.
     #[inline(always)]
     #[must_use]

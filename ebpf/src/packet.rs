@@ -54,6 +54,15 @@ impl XdpFrame {
         Some(())
     }
 
+    /// Overwrites the destination MAC.
+    #[inline(always)]
+    pub fn address_to(&self, mac: [u16; 3]) -> Option<()> {
+        let to = self.at::<[u16; 3]>(0)?;
+        // SAFETY: `at` has checked that the bytes lie within the frame, which begins at an even address (`by_pairs`).
+        unsafe { to.write(mac) };
+        Some(())
+    }
+
     /// Overwrites both MACs.
     #[inline(always)]
     pub fn address(&self, to: Mac, from: Mac) -> Option<()> {
@@ -61,12 +70,38 @@ impl XdpFrame {
     }
 }
 
+/// Reads bytes two at a time, which halves what the parser costs: LLVM reads what has no alignment byte by byte.
+///
+/// A frame begins at an even address (drivers leave XDP_PACKET_HEADROOM, with or without NET_IP_ALIGN, which is 2), and
+/// all headers that are read in XDP have even lengths. The kernel does not rely on it: where the verifier insists on
+/// alignment (BPF_F_STRICT_ALIGNMENT) it refuses the program, elsewhere the processor takes any address.
+///
+/// # Safety
+/// `from` must point to N bytes of a frame that have been checked, at an even offset.
+#[inline(always)]
+unsafe fn by_pairs<const N: usize>(from: *const [u8; N]) -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut i = 0;
+    while i + 2 <= N {
+        // SAFETY: within the N bytes, and even.
+        let pair = unsafe { from.cast::<u16>().add(i / 2).read() }.to_ne_bytes();
+        bytes[i] = pair[0];
+        bytes[i + 1] = pair[1];
+        i += 2;
+    }
+    if N % 2 == 1 {
+        // SAFETY: the last of the N bytes.
+        bytes[N - 1] = unsafe { from.cast::<u8>().add(N - 1).read() };
+    }
+    bytes
+}
+
 impl Bytes for XdpFrame {
     #[inline(always)]
     fn get<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let from = self.at::<[u8; N]>(at)?;
         // SAFETY: `at` has checked that the N bytes lie within the frame.
-        Some(unsafe { *from })
+        Some(unsafe { by_pairs(from) })
     }
 
     #[inline(always)]

@@ -42,6 +42,14 @@ pub fn tap(pair: *mut Pair, slot: u32) -> u32 {
     unsafe { (&raw const (*pair).tap_ifindex[(slot & 1) as usize]).read_volatile() }
 }
 
+/// Both members' MAC as a frame has it, two bytes at a time.
+#[inline(always)]
+pub fn mac_pairs(pair: *mut Pair) -> [u16; 3] {
+    const { assert!(core::mem::offset_of!(Pair, mac).is_multiple_of(2)) };
+    // SAFETY: as in `mac`; a row is aligned to eight bytes, and the MAC within it to two.
+    unsafe { (&raw const (*pair).mac).cast::<[u16; 3]>().read() }
+}
+
 /// Both members' MAC.
 #[inline(always)]
 pub fn mac(pair: *mut Pair) -> Mac {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hotpair_abi::Slot;
 use hotpair_abi::count::Counter;
 
-use crate::bench::{AWAY, Bench, WEB, alone, entry_v4, entry_v6};
+use crate::bench::{AWAY, Bench, WEB, alone, entry_v4, entry_v6, pair_mac};
 use crate::frames::{
     BROADCAST, CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC, addressed, arp, echo, eth, group_mac,
     icmpv6, lladdr, nd, raw_v4, raw_v6, service, solicited_node, tagged, tcp, udp, vlan,
@@ -57,7 +57,11 @@ fn no_taps(bench: &Bench) {
 }
 
 fn steering() -> Vec<Case> {
-    let mirrored = |name, frame| Case::new(name, frame, REDIRECT, (Some(WEB), Counter::UplinkMirrored));
+    let members = |frame: &[u8]| addressed(frame, pair_mac(WEB), CLIENT_MAC);
+    let mirrored = |name, frame: Vec<u8>| {
+        let theirs = members(&frame);
+        Case::new(name, frame, REDIRECT, (Some(WEB), Counter::UplinkMirrored)).gives(theirs)
+    };
     let passed = |name, frame| Case::new(name, frame, PASS, (None, Counter::UplinkPassed));
     let unparsed = |name, frame| Case::new(name, frame, PASS, (None, Counter::UplinkUnparsed));
     let client4 = Ip::V4(CLIENT_V4);
@@ -147,7 +151,27 @@ fn steering() -> Vec<Case> {
             REDIRECT,
             (Some(WEB), Counter::UplinkSteered),
         )
+        .gives(members(&udp_to(V4)))
         .when(|bench| bench.plane.set_role(WEB, Bench::word().with_mirror(false))),
+        mirrored("a muted member gets no copy", udp_to(V4))
+            .when(|bench| bench.plane.set_role(WEB, Bench::word().with_muted(Slot::Zero, true)))
+            .and(WEB, Counter::GuestMuted),
+        Case::new("when both are muted nobody gets it", udp_to(V4), DROP, (Some(WEB), Counter::GuestMuted))
+            .when(|bench| {
+                let word = Bench::word().with_muted(Slot::Zero, true).with_muted(Slot::One, true);
+                bench.plane.set_role(WEB, word);
+            })
+            .dropped(),
+        Case::new(
+            "without mirroring a muted member gets nothing, and nobody instead of it",
+            udp_to(V4),
+            DROP,
+            (Some(WEB), Counter::GuestMuted),
+        )
+        .when(|bench| {
+            bench.plane.set_role(WEB, Bench::word().with_mirror(false).with_muted(Slot::Zero, true));
+        })
+        .dropped(),
     ]
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
-use aya_obj::generated::bpf_attach_type::{BPF_TCX_INGRESS, BPF_XDP, BPF_XDP_DEVMAP};
+use aya_obj::generated::bpf_attach_type::{BPF_TCX_INGRESS, BPF_XDP};
 use aya_obj::generated::bpf_prog_type::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP};
 use aya_obj::generated::{bpf_attr, bpf_cmd};
 
@@ -19,8 +19,6 @@ const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 pub enum Hook {
     /// XDP, in the driver.
     Xdp,
-    /// XDP on the way out of a devmap.
-    Devmap,
     /// TCX ingress.
     Ingress,
 }
@@ -52,7 +50,6 @@ pub fn load(name: &str, hook: Hook, code: &[u64]) -> Result<OwnedFd> {
     let program = unsafe { &mut attr.__bindgen_anon_3 };
     let (kind, attach) = match hook {
         Hook::Xdp => (BPF_PROG_TYPE_XDP, BPF_XDP),
-        Hook::Devmap => (BPF_PROG_TYPE_XDP, BPF_XDP_DEVMAP),
         Hook::Ingress => (BPF_PROG_TYPE_SCHED_CLS, BPF_TCX_INGRESS),
     };
     program.prog_type = kind as u32;
@@ -78,7 +75,7 @@ pub fn load(name: &str, hook: Hook, code: &[u64]) -> Result<OwnedFd> {
 /// When there is no such link, or the kernel refuses.
 pub fn attach(program: BorrowedFd<'_>, hook: Hook, link: &str) -> Result<OwnedFd> {
     let (kind, flags) = match hook {
-        Hook::Xdp | Hook::Devmap => (BPF_XDP, XDP_FLAGS_DRV_MODE),
+        Hook::Xdp => (BPF_XDP, XDP_FLAGS_DRV_MODE),
         Hook::Ingress => (BPF_TCX_INGRESS, 0),
     };
     let mut attr = zeroed();

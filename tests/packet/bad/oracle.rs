@@ -7,7 +7,7 @@ use hotpair_abi::{HOST_V4, HOST_V6, ME_V4, ME_V6, PairId, RoleWord, Slot};
 
 use super::read::{self, Addr, Ethernet, Icmp6, IpHeader};
 use super::rewrite::{arp_reply, is_valid_solicitation, na, translated};
-use crate::bench::{AWAY, DB, HOST_INTERNAL, WEB, entry_v4, entry_v6, internal};
+use crate::bench::{AWAY, DB, HOST_INTERNAL, WEB, entry_v4, entry_v6, internal, pair_mac};
 use crate::frames::{UPLINK_MAC, group_mac};
 
 /// XDP actions.
@@ -127,7 +127,16 @@ impl World {
             gone(Some(id), Counter::UplinkNotHeld, XDP_DROP)
         } else {
             let counter = if word.mirror() { Counter::UplinkMirrored } else { Counter::UplinkSteered };
-            on(Some(id), counter, XDP_REDIRECT, frame.to_vec())
+            let asked: Vec<_> =
+                Slot::BOTH.into_iter().filter(|slot| word.mirror() || *slot == word.active()).collect();
+            let muted = asked.iter().filter(|slot| word.muted(**slot)).count();
+            if muted == asked.len() {
+                return Some(gone(Some(id), Counter::GuestMuted, XDP_DROP));
+            }
+            let mut members = frame.to_vec();
+            members[..6].copy_from_slice(&pair_mac(id));
+            let also = vec![(id, Counter::GuestMuted); muted];
+            Expect { also, ..on(Some(id), counter, XDP_REDIRECT, members) }
         })
     }
 

@@ -154,7 +154,7 @@ impl Stand {
         wrong
     }
 
-    /// The same frame once more, alive: through the devmap into the taps, where `to_guest` makes it the member's.
+    /// The same frame once more, alive: through the devmap into the taps.
     fn alive(&self, world: &World, frame: &[u8], books: &mut Books, out: &mut Out) {
         let expect = world.at_uplink(frame);
         let mirrored = expect.counter == Counter::UplinkMirrored;
@@ -166,14 +166,12 @@ impl Stand {
         let word = world.word(id);
         let mut enter = |counter| *books.entry((row(Some(id)), counter)).or_default() += 1;
         enter(expect.counter);
-        for slot in Slot::BOTH.into_iter().filter(|slot| mirrored || *slot == word.active()) {
-            if word.muted(slot) {
-                enter(Counter::GuestMuted);
-                continue;
-            }
-            enter(Counter::GuestDelivered);
-            let mut there = frame.to_vec();
-            there[..6].copy_from_slice(&crate::bench::pair_mac(id));
+        for (_, counter) in &expect.also {
+            enter(*counter);
+        }
+        let heard = |slot: &Slot| (mirrored || *slot == word.active()) && !word.muted(*slot);
+        for slot in Slot::BOTH.into_iter().filter(heard) {
+            let there = expect.frame.clone().expect("it goes on");
             out[id.0 as usize][slot.index()].push(there);
         }
     }

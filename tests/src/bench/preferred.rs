@@ -7,9 +7,9 @@ const PRIORITY: i32 = 2;
 pub struct Preferred(());
 
 impl Preferred {
-    /// From now on.
+    /// Asks for it.
     #[must_use]
-    pub fn new() -> Preferred {
+    pub fn from_now_on() -> Preferred {
         schedule(libc::SCHED_FIFO, PRIORITY);
         Preferred(())
     }

@@ -139,10 +139,12 @@ impl Dataplane {
         };
         let (opened, host) = (plane.opened, plane.host);
         let this = Dataplane::over(pins, uplink, plane)?;
+        // The uplink before the taps: an older version addressed frames on their way into a tap, this one before that.
+        // Twice does no harm, not at all would.
         let attached = this
-            .refresh_taps()
-            .and_then(|()| this.hear_entries())
+            .hear_entries()
             .and_then(|()| uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd()))
+            .and_then(|()| this.refresh_taps())
             // Last: had anything been refused, what runs would go on with what it knew.
             .and_then(|()| match opened {
                 Opened::Fresh => Ok(()),

@@ -133,10 +133,10 @@ pub(super) fn map_info(map: i32) -> io::Result<bpf_map_info> {
     Ok(info)
 }
 
-/// Enters an interface into a devmap, with the program that each frame passes on its way out.
-pub(super) fn set_device(map: impl AsFd, key: u32, ifindex: u32, program: BorrowedFd<'_>) -> io::Result<()> {
-    // bpf_devmap_val: the interface, then the program's descriptor.
-    let value = [ifindex, program.as_raw_fd() as u32];
+/// Enters an interface into a devmap.
+pub(super) fn set_device(map: impl AsFd, key: u32, ifindex: u32) -> io::Result<()> {
+    // bpf_devmap_val: the interface, then the descriptor of a program on the way out; none.
+    let value = [ifindex, 0];
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;

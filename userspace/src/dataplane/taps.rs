@@ -73,13 +73,12 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Enters a tap into both devmaps, each with the program that addresses frames to its member.
+    /// Enters a tap into both devmaps.
     fn enter(&self, id: PairId, slot: Slot, ifindex: u32) -> io::Result<()> {
-        let program = self.program("to_guest").as_fd();
         let maps = self.maps();
-        sys::set_device(maps.taps.fd(), member_index(id, slot), ifindex, program)?;
+        sys::set_device(maps.taps.fd(), member_index(id, slot), ifindex)?;
         let group = self.group(&maps, id)?;
-        sys::set_device(&group, slot.index() as u32, ifindex, program)
+        sys::set_device(&group, slot.index() as u32, ifindex)
     }
 
     /// The devmap of the pair's two taps. One without a pin is of an older version's making.

@@ -18,7 +18,7 @@ pub(super) fn start(netns: &Netns, to: SocketAddr) -> Result<Load> {
     let load = {
         let _inside = netns.enter()?;
         // A client that is late would see a gap of its own.
-        let _first = Preferred::new();
+        let _first = Preferred::from_now_on();
         Plan { timeout: Duration::from_millis(300), ..Plan::udp(to) }.rate(RATE).start()?
     };
     let until = Instant::now() + Duration::from_secs(20);

@@ -9,7 +9,6 @@ use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_PERCPU_
 use crate::bpf::{self, Hook};
 
 const XDP_DROP: i32 = 1;
-const XDP_PASS: i32 = 2;
 const XDP_TX: i32 = 3;
 const TC_ACT_SHOT: i32 = 2;
 
@@ -54,58 +53,55 @@ fn map(to: u8, map: &MapData) -> [u64; 2] {
     [instruction(0x18, to, 1, 0, map.fd().as_fd().as_raw_fd()), 0]
 }
 
-/// Writes the destination MAC and ends with this verdict; a frame too short for one is dropped.
-fn addressed(mac: [u8; 6], verdict: i32) -> Vec<u64> {
+/// Writes the destination MAC and goes on with `then`; a frame too short for one is dropped.
+fn addressed(mac: [u8; 6], then: &[u64]) -> Vec<u64> {
     let [a, b, c, d, e, f] = mac;
     let (first, second) = (i32::from_ne_bytes([a, b, c, d]), i32::from(u16::from_ne_bytes([e, f])));
-    vec![
+    let mut code = vec![
         load32(2, 1, 0),
         load32(3, 1, 4),
         copy(4, 2),
         add(4, 14),
-        // r4 > r3: four on
-        instruction(0x2d, 4, 3, 4, 0),
+        // r4 <= r3: two on
+        instruction(0xbd, 4, 3, 2, 0),
+        set(0, XDP_DROP),
+        EXIT,
         // 32 and 16 bits
         instruction(0x62, 2, 0, 0, first),
         instruction(0x6a, 2, 0, 4, second),
-        set(0, verdict),
-        EXIT,
-        set(0, XDP_DROP),
-        EXIT,
-    ]
+    ];
+    code.extend_from_slice(then);
+    code
 }
 
 /// Sends every frame back out, to this MAC: the generator.
 pub(super) fn sender(to: [u8; 6]) -> Result<OwnedFd> {
-    bpf::load("bench_sender", Hook::Xdp, &addressed(to, XDP_TX))
-}
-
-/// Addresses every frame on its way out of a devmap: the least that makes it a member's.
-pub(super) fn address(to: [u8; 6]) -> Result<OwnedFd> {
-    bpf::load("bench_address", Hook::Devmap, &addressed(to, XDP_PASS))
+    bpf::load("bench_sender", Hook::Xdp, &addressed(to, &[set(0, XDP_TX), EXIT]))
 }
 
 /// A devmap.
 pub(super) struct Devices(MapData);
 
 impl Devices {
-    /// Of these interfaces, each with a program on its way out, or without.
-    pub(super) fn new(interfaces: &[u32], program: Option<&OwnedFd>) -> Result<Devices> {
+    /// Of these interfaces.
+    pub(super) fn new(interfaces: &[u32]) -> Result<Devices> {
         let size = interfaces.len() as u32;
-        let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_DEVMAP as u32, 4, 8, size, 0);
+        let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_DEVMAP as u32, 4, 4, size, 0);
         let map = MapData::create(map, "bench_devices", None).context("cannot make a devmap")?;
         for (key, &interface) in (0..).zip(interfaces) {
-            let program = program.map_or(u32::MAX, |program| program.as_raw_fd() as u32);
-            bpf::set(map.fd(), key, &[interface, program])?;
+            bpf::set(map.fd(), key, &[interface])?;
         }
         Ok(Devices(map))
     }
 
-    /// Hands every frame to the first of them, or to all, without looking at it.
-    pub(super) fn redirect(&self, to_all: bool) -> Result<OwnedFd> {
+    /// Hands every frame to the first of them, or to all, addressed to this MAC or as it is, without looking at it.
+    pub(super) fn redirect(&self, to_all: bool, address: Option<[u8; 6]>) -> Result<OwnedFd> {
         let flags = if to_all { BROADCAST } else { 0 };
         let [first, second] = map(1, &self.0);
-        let code = [first, second, set(2, 0), set(3, flags), call(REDIRECT_MAP), EXIT];
+        let mut code = vec![first, second, set(2, 0), set(3, flags), call(REDIRECT_MAP), EXIT];
+        if let Some(mac) = address {
+            code = addressed(mac, &code);
+        }
         bpf::load("bench_redirect", Hook::Xdp, &code)
     }
 }

@@ -28,7 +28,7 @@ pub struct Options {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// How long a way is measured in a turn.
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub time: Duration,
     /// Bytes of payload of each datagram.
     #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u16).range(0..=1400))]

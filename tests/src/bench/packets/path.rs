@@ -113,7 +113,7 @@ impl Path {
         }
         let counts = || self.members.iter().map(|member| member.count.get()).collect::<Result<Vec<_>>>();
         let before = counts()?;
-        let _first = Preferred::new();
+        let _first = Preferred::from_now_on();
         let began = Instant::now();
         bpf::live(self.gate.sender.as_fd(), self.gate.index, &self.frame, frames)
             .with_context(|| format!("{}: cannot send live frames", self.name))?;

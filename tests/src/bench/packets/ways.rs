@@ -11,7 +11,7 @@ use hotpair::config::XdpMode;
 use hotpair::dataplane::{Dataplane, PairSetup, Uplink};
 use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
-use super::code::{self, Devices};
+use super::code::Devices;
 use super::path::{Gate, Member, Path};
 use crate::bpf::{self, Hook, ifindex};
 use crate::frames::{self, Macs};
@@ -83,8 +83,7 @@ fn redirect(gate: &Gate, devices: usize, addressed: bool) -> Result<Vec<Rc<Membe
     let mut members: Vec<Rc<Member>> = members(gate, Hook::Xdp)?.into();
     members.truncate(devices);
     let indexes: Vec<u32> = members.iter().map(|member| member.index()).collect();
-    let address = addressed.then(|| code::address(MEMBER_MAC)).transpose()?;
-    let program = Devices::new(&indexes, address.as_ref())?.redirect(devices > 1)?;
+    let program = Devices::new(&indexes)?.redirect(devices > 1, addressed.then_some(MEMBER_MAC))?;
     attach(&program, &gate.uplink)?;
     Ok(members)
 }
