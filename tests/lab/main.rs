@@ -1,6 +1,7 @@
 //! Namespaces as hosts, machines and clients, around the real controller.
 
 mod backend;
+mod bad_input;
 mod bench;
 mod cleanup;
 mod controller;

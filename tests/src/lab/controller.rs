@@ -181,7 +181,9 @@ impl Lab {
         api::get(&self.socket(), &format!("/v1/pairs/{}", self.plan.name))
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where the controller listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("run/api.sock")
     }
 

@@ -179,6 +179,15 @@ impl Machine {
         order(&self.control, &Order::Inject(frames.iter().map(|frame| to_hex(frame)).collect())).map(drop)
     }
 
+    /// It sends these frames over and over, so many in all, at this many a second if it can. Returns when it has.
+    ///
+    /// # Errors
+    /// As [`Machine::inject`].
+    pub fn flood(&self, frames: &[Vec<u8>], rate: u32, total: u32) -> Result<()> {
+        let frames = frames.iter().map(|frame| to_hex(frame)).collect();
+        order(&self.control, &Order::Flood { frames, rate, total }).map(drop)
+    }
+
     /// It keeps every frame that comes in from now on.
     ///
     /// # Errors

@@ -21,6 +21,15 @@ pub enum Order {
     Agent(AgentOrder),
     /// Send these frames (hexadecimal, from the Ethernet header on), whatever they are.
     Inject(Vec<String>),
+    /// Send them again and again.
+    Flood {
+        /// As in `Inject`.
+        frames: Vec<String>,
+        /// Frames a second, as far as the machine can.
+        rate: u32,
+        /// Frames in all.
+        total: u32,
+    },
     /// Keep every frame that comes in from now on.
     CaptureStart,
     /// Stop that and answer with the frames.
@@ -54,11 +63,11 @@ pub enum Answer {
 /// Gives an order and waits for it to be carried out.
 ///
 /// # Errors
-/// When nobody answers within ten seconds (a frozen machine does not), or the machine refuses.
+/// When nobody answers within thirty seconds (a frozen machine does not), or the machine refuses.
 pub fn order(socket: &Path, order: &Order) -> Result<Answer> {
     let stream =
         UnixStream::connect(socket).with_context(|| format!("no machine at {}", socket.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut line = serde_json::to_string(order)?;
     line.push('\n');
     (&stream).write_all(line.as_bytes())?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::UnshareFlags;
@@ -221,6 +221,18 @@ fn obey(
                 let mut bytes = vec![0; VNET_HEADER];
                 bytes.extend(from_hex(&frame)?);
                 (&machine.host).write_all(&bytes).context("cannot write to the tap")?;
+            }
+        }
+        Order::Flood { frames, rate, total } => {
+            let frames = frames.iter().map(|frame| Ok([vec![0; VNET_HEADER], from_hex(frame)?].concat()));
+            let frames: Vec<_> = frames.collect::<Result<_>>()?;
+            let begun = Instant::now();
+            for (sent, frame) in (0..total).zip(frames.iter().cycle()) {
+                (&machine.host).write_all(frame).context("cannot write to the tap")?;
+                if sent % 100 == 0 {
+                    let due = Duration::from_secs_f64(f64::from(sent) / f64::from(rate));
+                    thread::sleep(due.saturating_sub(begun.elapsed()));
+                }
             }
         }
         Order::CaptureStart => {

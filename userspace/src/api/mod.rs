@@ -11,9 +11,14 @@
 //! | `POST /v1/pairs/NAME/pause`, `/resume` | [`types::Done`] |
 //! | `POST /v1/pairs/NAME/replace?slot=0` | [`types::Done`] |
 //!
+//! A request is its method, path and query, and nothing else: one with a body is refused. One request a connection.
+//! `door.rs` bounds how many come at once and how long each may take.
+//!
 //! Anything but 2xx carries a [`types::Refusal`]: 400 for a request that makes no sense, 404 for an unknown pair,
-//! 409 for a request that cannot be granted now.
+//! 405 for another method, 409 for a request that cannot be granted now. What is no HTTP at all, or has a head of more than
+//! 16 KiB, is answered with a bare 400 or 431.
 
 pub mod client;
+pub mod door;
 pub mod server;
 pub mod types;

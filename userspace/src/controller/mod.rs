@@ -49,6 +49,7 @@ use hotpair_abi::{PairId, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api;
+use crate::api::server::Answers;
 use crate::api::types::{Done, Record, RecordKind, Refusal, Show, Status};
 use crate::config::{self, Config, Source, Takeover};
 use crate::dataplane::{Dataplane, DataplaneError, Hurry, Opened, PairSetup, Uplink};
@@ -455,15 +456,68 @@ fn template_mac(pair: &config::Pair) -> Option<[u8; 6]> {
 #[derive(Clone)]
 pub struct Controller(Arc<Shared>);
 
-impl Controller {
-    /// How everything is.
-    ///
-    /// # Errors
-    /// When the engine does not answer.
-    pub async fn status(&self) -> Result<Status, Refusal> {
+impl Answers for Controller {
+    async fn status(&self) -> Result<Status, Refusal> {
         self.status_of(None).await
     }
 
+    async fn show(&self, name: &str) -> Result<Option<Show>, Refusal> {
+        let Some(facts) = self.0.pairs.named(name) else { return Ok(None) };
+        match self.status_of(Some(facts)).await?.pairs.pop() {
+            Some(pair) => report::show(&self.0, facts, pair).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
+        self.0.history.newest(pair, limit).iter().map(|record| Record::clone(record)).collect()
+    }
+
+    async fn metrics(&self) -> Result<String, Refusal> {
+        let status = self.status().await?;
+        let shared = Arc::clone(&self.0);
+        // A system call for every pair, and much text: not on a thread that others wait for.
+        let text = tokio::task::spawn_blocking(move || {
+            let mut packets = Vec::new();
+            let ids = shared.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
+            for (name, id) in ids.chain([(String::new(), None)]) {
+                for (counter, count) in shared.plane.counters(id).unwrap_or_default() {
+                    packets.push((name.clone(), counter.name(), count));
+                }
+            }
+            shared.meters.text(status, packets)
+        });
+        text.await.map_err(|error| Refusal {
+            what: "metrics".into(),
+            why: error.to_string(),
+            way_out: "look at the controller's log: this is a bug of hotpair's".into(),
+        })
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.0.pairs.named(name).is_some()
+    }
+
+    async fn request(&self, name: &str, request: pair::Request) -> Result<Done, Refusal> {
+        let Some(facts) = self.0.pairs.named(name) else {
+            return Err(Refusal {
+                what: "request".into(),
+                why: format!("there is no pair `{name}` on this host"),
+                way_out: "`hotpair status` lists the pairs".into(),
+            });
+        };
+        let id = facts.id;
+        if matches!(request, pair::Request::Switchover) && facts.config.takeover == Takeover::Mirror {
+            let plane = Arc::clone(&self.0.plane);
+            let _ = tokio::task::spawn_blocking(move || quiet::wait(&plane, id)).await;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.0.engine.ask(engine::Ask::Request { pair: id, request, answer });
+        self.answer("request", answered).await?
+    }
+}
+
+impl Controller {
     /// The host, with all of its pairs or with one.
     async fn status_of(&self, pair: Option<&Arc<PairFacts>>) -> Result<Status, Refusal> {
         let (answer, answered) = oneshot::channel();
@@ -485,77 +539,6 @@ impl Controller {
         let (answer, answered) = oneshot::channel();
         self.0.engine.ask(engine::Ask::Tally(answer));
         self.answer("tally", answered).await
-    }
-
-    /// One pair, with its settings and counters; `None` when there is no such pair.
-    ///
-    /// # Errors
-    /// When the engine does not answer, or the counters cannot be read.
-    pub async fn show(&self, name: &str) -> Result<Option<Show>, Refusal> {
-        let Some(facts) = self.0.pairs.named(name) else { return Ok(None) };
-        match self.status_of(Some(facts)).await?.pairs.pop() {
-            Some(pair) => report::show(&self.0, facts, pair).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// What happened, newest first.
-    #[must_use]
-    pub fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
-        self.0.history.newest(pair, limit).iter().map(|record| Record::clone(record)).collect()
-    }
-
-    /// Everything there is to measure, in Prometheus's text format.
-    ///
-    /// # Errors
-    /// When the engine does not answer.
-    pub async fn metrics(&self) -> Result<String, Refusal> {
-        let status = self.status().await?;
-        let shared = Arc::clone(&self.0);
-        // A system call for every pair, and much text: not on a thread that others wait for.
-        let text = tokio::task::spawn_blocking(move || {
-            let mut packets = Vec::new();
-            let ids = shared.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
-            for (name, id) in ids.chain([(String::new(), None)]) {
-                for (counter, count) in shared.plane.counters(id).unwrap_or_default() {
-                    packets.push((name.clone(), counter.name(), count));
-                }
-            }
-            shared.meters.text(status, packets)
-        });
-        text.await.map_err(|error| Refusal {
-            what: "metrics".into(),
-            why: error.to_string(),
-            way_out: "look at the controller's log: this is a bug of hotpair's".into(),
-        })
-    }
-
-    /// Whether there is a pair of that name.
-    #[must_use]
-    pub fn knows(&self, name: &str) -> bool {
-        self.0.pairs.named(name).is_some()
-    }
-
-    /// Grants or refuses what an operator asks for.
-    ///
-    /// # Errors
-    /// The refusal; nothing has changed then.
-    pub async fn request(&self, name: &str, request: pair::Request) -> Result<Done, Refusal> {
-        let Some(facts) = self.0.pairs.named(name) else {
-            return Err(Refusal {
-                what: "request".into(),
-                why: format!("there is no pair `{name}` on this host"),
-                way_out: "`hotpair status` lists the pairs".into(),
-            });
-        };
-        let id = facts.id;
-        if matches!(request, pair::Request::Switchover) && facts.config.takeover == Takeover::Mirror {
-            let plane = Arc::clone(&self.0.plane);
-            let _ = tokio::task::spawn_blocking(move || quiet::wait(&plane, id)).await;
-        }
-        let (answer, answered) = oneshot::channel();
-        self.0.engine.ask(engine::Ask::Request { pair: id, request, answer });
-        self.answer("request", answered).await?
     }
 
     async fn answer<T>(&self, what: &str, answered: oneshot::Receiver<T>) -> Result<T, Refusal> {

@@ -64,7 +64,11 @@ impl Template {
         Template::parse(path, &text, image)
     }
 
-    pub(super) fn parse(path: &Path, text: &str, image: &Path) -> Result<Template, TemplateError> {
+    /// Checks a template that was read from `path`.
+    ///
+    /// # Errors
+    /// As [`Template::read`].
+    pub fn parse(path: &Path, text: &str, image: &Path) -> Result<Template, TemplateError> {
         let domain = Element::parse(text.as_bytes()).map_err(|error| {
             let why = match error {
                 xmltree::ParseError::MalformedXml(error) => error.to_string(),
