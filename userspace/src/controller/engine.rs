@@ -163,7 +163,7 @@ impl Engine {
         };
         for (index, (facts, (state, actions))) in begun.into_iter().enumerate() {
             let last_change = engine.shared.history.last_change(&facts.config.name);
-            engine.agenda.add(state.settings.timeout);
+            engine.agenda.add();
             engine.pairs.push(Driven { facts, state, last_change });
             engine.execute(index, actions, Instant::now());
         }
@@ -271,7 +271,7 @@ impl Engine {
         let tripped = plane.tripped(id);
         let now = boottime();
         match pair.state.glance(signs, tripped, now) {
-            Some(next) => self.agenda.set(index, next),
+            Some(next) => self.agenda.set(index, next, now),
             None => self.step_at(index, Event::Observed { signs, tripped }, now),
         }
     }
@@ -284,7 +284,7 @@ impl Engine {
         let decided = Instant::now();
         let pair = &mut self.pairs[index];
         let (state, actions) = step(pair.state.clone(), event, now);
-        self.agenda.set(index, state.next_look(now));
+        self.agenda.set(index, state.next_look(now), now);
         pair.state = state;
         self.execute(index, actions, decided);
     }

@@ -113,28 +113,36 @@ impl Network {
     async fn set_link(&self, spec: &TapSpec, now: &LinkMessage, has_v6: bool) -> Result<(), NetworkError> {
         let link = Link::from_message(now);
         let mut change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index);
+        let mut differs = false;
         if link.mac != abi::GATEWAY_MAC {
             change = change.address(abi::GATEWAY_MAC.to_vec());
+            differs = true;
         }
         if link.mtu != spec.mtu {
             change = change.mtu(spec.mtu);
+            differs = true;
         }
         if !now.attributes.contains(&LinkAttribute::TxQueueLen(QUEUE)) {
             change = change.txqueuelen(QUEUE);
+            differs = true;
         }
-        if has_v6 {
+        if has_v6 && !invents_no_address(now) {
             // Before it is up, or it would invent itself a link-local address.
             change =
                 change.append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
                     AfSpecInet6::AddrGenMode(In6AddrGenMode::None),
                 ])]));
+            differs = true;
         }
         let set = |message, what: &str| {
             let what = format!("{what} of the tap {} (MTU {})", spec.name, spec.mtu);
             let request = self.handle.link().set(message);
             async move { request.execute().await.map_err(|e| NetworkError::netlink(what, e)) }
         };
-        set(change.build(), "set MAC, MTU and queue length").await?;
+        // Each change makes the kernel look through all of its IPv6 routes (addrconf_notify).
+        if differs {
+            set(change.build(), "set MAC, MTU and queue length").await?;
+        }
         if !link.up {
             set(LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build(), "set the state")
                 .await?;
@@ -218,6 +226,7 @@ impl Network {
                 .await
                 .map_err(|e| refused("look for", e))?,
         };
+        let mut there = false;
         for route in routes {
             let ours = route.header.protocol == RouteProtocol::Static
                 && route.header.scope == RouteScope::Link
@@ -226,6 +235,8 @@ impl Network {
                 && route
                     .attributes
                     .contains(&RouteAttribute::Destination(RouteAddress::Inet(spec.member_ip)));
+            let from_host = RouteAttribute::PrefSource(RouteAddress::Inet(spec.host_ip));
+            there |= ours && right && route.attributes.contains(&from_host);
             if ours && !right {
                 self.handle
                     .route()
@@ -234,6 +245,9 @@ impl Network {
                     .await
                     .map_err(|e| refused("remove what stood for", e))?;
             }
+        }
+        if there {
+            return Ok(());
         }
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(spec.member_ip, 32)
@@ -259,6 +273,19 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Whether the link makes no IPv6 address of its own.
+fn invents_no_address(message: &LinkMessage) -> bool {
+    let families = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::AfSpecUnspec(families) => Some(families),
+        _ => None,
+    });
+    let inet6 = families.flatten().filter_map(|family| match family {
+        AfSpecUnspec::Inet6(settings) => Some(settings),
+        _ => None,
+    });
+    inet6.flatten().any(|setting| *setting == AfSpecInet6::AddrGenMode(In6AddrGenMode::None))
 }
 
 /// Refuses whatever is not a persistent single-queue tap.

@@ -172,7 +172,7 @@ impl State {
                     let due = heard + timeout;
                     next = next.min(if due > now { due } else { now + STARE });
                 }
-                Phase::Booting { until } => next = next.min(until.max(now + STARE)).min(now + 4 * STARE),
+                Phase::Booting { until } => next = next.min(until.max(now + STARE)),
                 Phase::Empty { retry_at }
                 | Phase::Fencing { asked: false, retry_at }
                 | Phase::Releasing { asked: false, retry_at }
