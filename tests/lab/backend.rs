@@ -9,7 +9,7 @@ use hotpair_tests::load::Plan;
 use hotpair_tests::vm::fault::Fault;
 use hotpair_tests::wait::{wait_for, wait_until};
 
-use crate::scenario::{load, protected};
+use crate::scenario::{load, patient, protected};
 
 /// Waits for a line of the history, from that line on, that says this.
 fn wait_told(lab: &Lab, from: usize, kind: RecordKind, words: &str) -> Result<()> {
@@ -32,7 +32,7 @@ fn wait_said(lab: &Lab, of: &Machine, words: &str) -> Result<()> {
 #[test]
 fn a_start_that_hangs_fails_or_lies_is_told_and_tried_again() -> Result<()> {
     let name = "a_start_that_hangs_fails_or_lies_is_told_and_tried_again";
-    let Some(lab) = protected(name, Lab::builder().start_within(Duration::from_secs(1)))? else {
+    let Some(lab) = protected(name, patient().start_within(Duration::from_secs(1)))? else {
         return Ok(());
     };
     let load = load(&lab)?;
@@ -68,7 +68,7 @@ fn a_start_that_hangs_fails_or_lies_is_told_and_tried_again() -> Result<()> {
 #[test]
 fn a_stop_or_release_that_fails_or_lies_is_told_and_tried_again() -> Result<()> {
     let name = "a_stop_or_release_that_fails_or_lies_is_told_and_tried_again";
-    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
     let faults = [
         ("stop", Fault::Fail, "it cannot be ended: ", "by order"),
         ("stop", Fault::Crash, "it cannot be ended: ", "signal: 6"),
@@ -97,7 +97,7 @@ fn a_stop_or_release_that_fails_or_lies_is_told_and_tried_again() -> Result<()> 
 #[test]
 fn megabytes_of_output_are_neither_kept_nor_waited_for() -> Result<()> {
     let name = "megabytes_of_output_are_neither_kept_nor_waited_for";
-    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
     for verb in ["start", "stop", "release"] {
         lab.fault(verb, Some(Fault::Flood(16)))?;
     }
@@ -116,7 +116,7 @@ fn megabytes_of_output_are_neither_kept_nor_waited_for() -> Result<()> {
 #[test]
 fn a_status_command_that_is_of_no_use_is_told_and_failovers_go_on() -> Result<()> {
     let name = "a_status_command_that_is_of_no_use_is_told_and_failovers_go_on";
-    let Some(mut lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
     lab.fault("status", Some(Fault::Slow(3_000)))?;
     lab.kill_controller();
     let earlier = lab.asked()?.len();
@@ -156,7 +156,7 @@ fn a_status_command_that_is_of_no_use_is_told_and_failovers_go_on() -> Result<()
 #[test]
 fn a_pair_whose_commands_hang_does_not_delay_another_one() -> Result<()> {
     let name = "a_pair_whose_commands_hang_does_not_delay_another_one";
-    let Some(lab) = protected(name, Lab::builder().second_pair())? else { return Ok(()) };
+    let Some(lab) = protected(name, patient().second_pair())? else { return Ok(()) };
     let other = || lab.pair_named(SECOND.0);
     wait_until("the second pair to be protected", Duration::from_secs(20), || {
         other().is_ok_and(|pair| pair.protection == Protection::Protected)

@@ -10,10 +10,10 @@ use hotpair_tests::load::{By, Load, Report};
 use hotpair_tests::vm::fault::Fault;
 use hotpair_tests::wait::wait_for;
 
-use crate::scenario::{load, protected};
+use crate::scenario::{load, patient, protected};
 
 /// How long a command takes that the controller is killed in the middle of.
-const SLOW: u64 = 700;
+const SLOW: u64 = 500;
 
 /// What a controller is killed in the middle of.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ struct Reign {
 #[test]
 fn a_controller_killed_at_any_moment_loses_nothing_and_starts_nothing_twice() -> Result<()> {
     let name = "a_controller_killed_at_any_moment_loses_nothing_and_starts_nothing_twice";
-    let Some(mut lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
     let rounds = if std::env::var_os("HOTPAIR_SOAK").is_some() { 500 } else { 50 };
     let mut dice = Dice::new(name)?;
     let builds = [Lab::usual_controller(), lab.dir().join("hotpair-of-another-build")];

@@ -6,19 +6,26 @@ mod bench;
 mod cleanup;
 mod controller;
 mod crash;
+mod disk;
 mod doctor;
 mod drill;
 mod failover;
+mod flaps;
+mod links;
 mod machine;
 mod metrics;
 mod mirror;
 mod network;
 mod one_voice;
+mod provisioning;
 mod refusal;
 mod replacement;
 mod scenario;
 mod service;
+mod state_file;
+mod suspended;
 mod switchover;
+mod wall_clock;
 
 /// These tests need root. Without it they fail where they must run, and are skipped, loudly, elsewhere.
 pub(crate) fn may_run(test: &str) -> bool {

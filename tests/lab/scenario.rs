@@ -8,6 +8,12 @@ use hotpair_tests::lab::{Builder, Lab, Machine};
 use hotpair_tests::load::{Load, Plan, Report};
 use hotpair_tests::wait::wait_until;
 
+/// A lab for tests in which nobody may fail over but who is made to: its members are believed for long, whatever else the
+/// machine has to do.
+pub(crate) fn patient() -> Builder {
+    Lab::builder().heartbeat(Duration::from_millis(5), Duration::from_millis(150))
+}
+
 /// A lab with a protected pair; `None` where labs cannot be.
 pub(crate) fn protected(test: &str, builder: Builder) -> Result<Option<Lab>> {
     if !crate::may_run(test) {

@@ -58,6 +58,8 @@ pub(crate) struct Tally {
 
 enum Message {
     Pair(PairId, Event),
+    /// The same for every pair.
+    Everyone(Event),
     /// Look at this pair now.
     Look(PairId),
     Ask(Ask),
@@ -76,6 +78,10 @@ impl Inbox {
 
     pub(crate) fn event(&self, pair: PairId, event: Event) {
         self.send(Message::Pair(pair, event));
+    }
+
+    pub(crate) fn everyone(&self, event: Event) {
+        self.send(Message::Everyone(event));
     }
 
     pub(crate) fn look(&self, pair: PairId) {
@@ -220,6 +226,12 @@ impl Engine {
                 if let Some(index) = self.shared.pairs.position(id) {
                     self.look(index);
                     self.step(index, event);
+                }
+            }
+            Message::Everyone(event) => {
+                for index in 0..self.pairs.len() {
+                    self.look(index);
+                    self.step(index, event.clone());
                 }
             }
             Message::Look(id) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hotpair_abi::Slot;
 
 use super::turnstile::Turnstile;
-use super::{PairFacts, RunError, Shared, boottime, host_internal_ip};
+use super::{PairFacts, RunError, Shared, boottime, host_internal_ip, watch};
 use crate::error::chain;
 use crate::hypervisor::MemberSpec;
 use crate::network::TapSpec;
@@ -18,6 +18,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Makes the slot's tap, or mends it, and attaches it to the data plane. Changes nothing where all is well.
 pub(super) async fn plug(shared: &Shared, facts: &PairFacts, slot: Slot) -> Result<(), RunError> {
+    // Two at a time would take each other's work for a tap that is half attached.
+    let _one = facts.plugging.lock().await;
     let internal_ip = facts.internal[slot.index()];
     let spec = TapSpec {
         name: facts.tap(slot),
@@ -118,6 +120,13 @@ async fn ask_running(shared: &Shared, facts: &PairFacts) {
             .await;
         let trouble = match answer {
             Ok(running) => {
+                // A member may run and have lost its tap while no controller was there to see it. Later that is news, and
+                // one that was just started may be about to plug in.
+                if !facts.taken_stock.swap(true, Ordering::AcqRel) {
+                    for slot in Slot::BOTH {
+                        watch::watch_tap(shared, facts, slot).await;
+                    }
+                }
                 let list = running.into_iter().map(|one| (one.slot, one.generation)).collect();
                 shared.engine.event(facts.id, Event::Running { list, asked_at });
                 None

@@ -41,7 +41,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -131,6 +131,10 @@ pub(crate) struct PairFacts {
     pub(crate) internal: [Ipv4Addr; 2],
     /// Questions about what runs that have not been answered yet.
     questions: AtomicU32,
+    /// Whether the hypervisor has said what runs since the controller started.
+    taken_stock: AtomicBool,
+    /// Held by who works on the pair's taps.
+    plugging: tokio::sync::Mutex<()>,
 }
 
 impl PairFacts {
@@ -194,7 +198,8 @@ pub(crate) struct Shared {
     pub(crate) troubles: Arc<Troubles>,
     /// Troubles with it: as a whole (`hypervisor`), and by pair.
     pub(crate) hypervisor_troubles: Troubles,
-    pub(crate) started_at_ms: u64,
+    /// On the data plane's clock, which nobody sets.
+    pub(crate) started_at: pair::Nanos,
     pub(crate) meters: metrics::Meters,
     /// Rises each time the engine goes round.
     pub(crate) pulse: AtomicU64,
@@ -262,7 +267,17 @@ impl RunLock {
             .truncate(false)
             .open(run_dir.join("lock"))
             .map_err(fail)?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        let take = || rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        let mut taken = take();
+        // A child that a killed controller has just forked has its lock until it executes.
+        for _ in 0..25 {
+            if taken != Err(rustix::io::Errno::WOULDBLOCK) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            taken = take();
+        }
+        match taken {
             Ok(()) => {
                 // Who has it, for people and for whoever wants to end it.
                 file.set_len(0).map_err(fail)?;
@@ -292,8 +307,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let uplink = network.link(name).await?.ok_or_else(|| RunError::NoUplink(name.clone()))?;
 
     let troubles = Arc::new(Troubles::default());
-    let told = Arc::clone(&troubles);
-    let (store, loaded) = Store::open(&config.host.state_dir, move |what| told.set("state", what))?;
+    let (engine, engine_inbox) = engine::channel();
+    let (told, pairs) = (Arc::clone(&troubles), engine.clone());
+    let (store, loaded) = Store::open(&config.host.state_dir, move |what| {
+        let well = what.is_none();
+        told.set("state", what);
+        if well {
+            // What could not be made without it is tried again.
+            pairs.everyone(pair::Event::Reachable);
+        }
+    })?;
 
     // Room to grow: a pair that is added later must not need a new data plane.
     let rows = u32::try_from(config.pairs.len()).unwrap_or(u32::MAX).next_power_of_two().max(64);
@@ -310,7 +333,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let pairs = Pairs::new(assign(&config, &plane, &troubles)?);
     let (vm_events, vm_inbox) = mpsc::unbounded_channel();
     let hypervisor = hypervisor(&config, vm_events)?;
-    let (engine, engine_inbox) = engine::channel();
     let (announce, announcements) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         turns: execute::Turns::new(),
@@ -322,7 +344,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         history: history::History::new(loaded.history),
         troubles,
         hypervisor_troubles: Troubles::default(),
-        started_at_ms: wall_ms(),
+        started_at: boottime(),
         meters: metrics::Meters::new(config.pairs.iter().map(|pair| pair.name.as_str())),
         pulse: AtomicU64::new(0),
         engine,
@@ -431,6 +453,8 @@ fn assign(config: &Config, plane: &Dataplane, troubles: &Troubles) -> Result<Vec
             mac,
             internal,
             questions: AtomicU32::new(0),
+            taken_stock: AtomicBool::new(false),
+            plugging: tokio::sync::Mutex::default(),
         }));
     }
     for name in taken.into_keys() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hotpair_abi::Slot;
 use hotpair_abi::heartbeat;
 
-use super::{PairFacts, Shared, wall_ms};
+use super::{PairFacts, Shared, boottime, wall_ms};
 use crate::api::types::{
     API_VERSION, Count, HypervisorStatus, MemberPhase, MemberStatus, PairStatus, Protection, Record, Refusal,
     Show, Status,
@@ -34,7 +34,7 @@ pub(super) fn status(shared: &Shared, pairs: Vec<PairStatus>) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: shared.config.host.name.clone(),
         pid: std::process::id(),
-        started_at_ms: shared.started_at_ms,
+        started_at_ms: wall_of(shared.started_at, boottime()),
         protection: pairs.iter().map(|pair| pair.protection).max().unwrap_or(Protection::Protected),
         hypervisor: HypervisorStatus {
             kind: match shared.config.hypervisor {

@@ -1,5 +1,6 @@
 //! Everybody who notices something: links, the data plane's events, the hypervisor, probes; and the announcer.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,11 @@ pub(super) async fn all(
     announcements: mpsc::UnboundedReceiver<Vec<IpAddr>>,
 ) -> Result<Vec<JoinHandle<()>>, RunError> {
     let links = shared.network.watch().await?;
+    // What it is like already; from here on every change is news.
+    if let Some(link) = shared.network.link(&shared.uplink.name).await? {
+        let change = LinkChange::State { up: link.up, carrier: link.carrier };
+        watch_uplink(shared, &LinkEvent { index: link.index, name: link.name, change });
+    }
     let events = shared.plane.events()?;
     let mut tasks = vec![
         tokio::spawn(watch_links(Arc::clone(shared), links)),
@@ -45,35 +51,38 @@ async fn watch_links(shared: Arc<Shared>, mut links: mpsc::UnboundedReceiver<Lin
     while let Some(event) = links.recv().await {
         if event.index == shared.uplink.index {
             watch_uplink(&shared, &event);
-            continue;
+        } else if let Some((facts, slot)) = shared.pairs.with_tap(&event.name) {
+            watch_tap(&shared, facts, slot).await;
         }
-        let Some((facts, slot)) = shared.pairs.with_tap(&event.name) else {
-            continue;
-        };
-        // A message may be older than what has happened since: the link itself is asked.
-        let link = match shared.network.link(&event.name).await {
-            Ok(link) => link,
-            Err(error) => {
-                tracing::warn!(tap = %event.name, "its state cannot be read: {error}");
-                continue;
-            }
-        };
-        let (how, mend) = match &link {
-            None => (Some("its tap was removed"), true),
-            Some(link) if !link.up => (Some("its tap is down"), true),
-            Some(link) if !link.carrier => (Some("nobody holds its tap any more"), false),
-            Some(_) => (None, false),
-        };
-        let event = match how {
-            Some(how) => Event::Lost { slot, generation: None, by: Sign::Carrier, how: how.to_owned() },
-            None => Event::Found { slot, generation: None, by: Sign::Carrier },
-        };
-        shared.engine.event(facts.id, event);
-        if mend {
-            match execute::plug(&shared, facts, slot).await {
-                Ok(()) => tracing::info!(tap = %facts.tap(slot), "mended"),
-                Err(error) => tracing::error!(tap = %facts.tap(slot), "it cannot be mended: {error}"),
-            }
+    }
+}
+
+/// Tells how a tap is, and mends it.
+pub(super) async fn watch_tap(shared: &Shared, facts: &PairFacts, slot: Slot) {
+    let name = facts.tap(slot);
+    // A message may be older than what has happened since: the link itself is asked.
+    let link = match shared.network.link(&name).await {
+        Ok(link) => link,
+        Err(error) => {
+            tracing::warn!(tap = %name, "its state cannot be read: {error}");
+            return;
+        }
+    };
+    let (how, mend) = match &link {
+        None => (Some("its tap was removed"), true),
+        Some(link) if !link.up => (Some("its tap is down"), true),
+        Some(link) if !link.carrier => (Some("nobody holds its tap any more"), false),
+        Some(_) => (None, false),
+    };
+    let event = match how {
+        Some(how) => Event::Lost { slot, generation: None, by: Sign::Carrier, how: how.to_owned() },
+        None => Event::Found { slot, generation: None, by: Sign::Carrier },
+    };
+    shared.engine.event(facts.id, event);
+    if mend {
+        match execute::plug(shared, facts, slot).await {
+            Ok(()) => tracing::info!(tap = %name, "mended"),
+            Err(error) => tracing::error!(tap = %name, "it cannot be mended: {error}"),
         }
     }
 }
@@ -161,9 +170,7 @@ async fn watch_hypervisor(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceive
             }
             VmEvent::Reachable => {
                 shared.hypervisor_troubles.set("hypervisor", None);
-                for facts in shared.pairs.iter() {
-                    shared.engine.event(facts.id, Event::Reachable);
-                }
+                shared.engine.everyone(Event::Reachable);
             }
         }
     }
@@ -178,9 +185,12 @@ async fn announce(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Vec<I
             return;
         }
     };
+    // Of each pair only the last series: an uplink that flaps must not make a storm.
+    let mut series: HashMap<Vec<IpAddr>, JoinHandle<()>> = HashMap::new();
     while let Some(entry) = wanted.recv().await {
         let announcer = Arc::clone(&announcer);
-        tokio::spawn(async move {
+        let key = entry.clone();
+        let task = tokio::spawn(async move {
             for pause in std::iter::once(Duration::ZERO).chain(ANNOUNCE_AGAIN) {
                 tokio::time::sleep(pause).await;
                 if let Err(error) = announcer.announce(&entry) {
@@ -188,6 +198,9 @@ async fn announce(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Vec<I
                 }
             }
         });
+        if let Some(former) = series.insert(key, task) {
+            former.abort();
+        }
     }
 }
 

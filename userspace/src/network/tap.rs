@@ -100,6 +100,12 @@ impl Network {
         };
         let message = self.link_message(name).await?.ok_or_else(gone)?;
         let index = message.header.index;
+        // A link that is too small for IPv6 has none, and gets it back with its MTU (RFC 8200, section 5).
+        if Link::from_message(&message).mtu < spec.mtu {
+            let grow = LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(spec.mtu).build();
+            let refused = |error| NetworkError::netlink(format!("set the MTU of the tap {name}"), error);
+            self.handle.link().change(grow).execute().await.map_err(refused)?;
+        }
         let has_v6 = tun_device::take_no_router_advice(name)?;
         self.set_link(spec, &message, has_v6).await?;
         self.set_addresses(spec, index, has_v6, is_new).await?;

@@ -114,7 +114,9 @@ impl State {
         let detect = Duration::from_nanos(now.saturating_sub(self.place(self.active).signs.last));
         let failure = match self.primary_failure(now) {
             // The kernel only was the first to see what is known here: there is no member that could be silent.
-            Some(failure) if self.place(self.active).phase != Phase::Serving => failure,
+            Some(failure) if !matches!(self.place(self.active).phase, Phase::Serving | Phase::Unknown) => {
+                failure
+            }
             _ => {
                 let how = "the data plane saw it silent while the controller did not act".into();
                 Failure { by: Sign::Latch, how, detect }

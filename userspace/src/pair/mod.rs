@@ -231,6 +231,8 @@ pub struct State {
     pub active_since: Nanos,
     /// How well the pair is, and since when.
     pub health: Health,
+    /// Whether "protected" was the last thing told: a standby that only blinked is not worth a line each time.
+    pub told_protected: bool,
     /// When the hypervisor may be asked again about a member that is silent.
     pub ask_again_at: Nanos,
 }
@@ -446,6 +448,7 @@ impl State {
             word: live.unwrap_or_default(),
             active_since: now,
             health: Health::default(),
+            told_protected: false,
             ask_again_at: 0,
         };
         let mut actions = Vec::new();

@@ -104,12 +104,19 @@ impl State {
         } else {
             (Protection::Protected, None)
         };
+        if actions.iter().any(|action| matches!(action, Action::Record(_))) {
+            self.told_protected = false;
+        }
         if protection != self.health.protection {
             self.health.since = now;
             if protection == Protection::Protected {
                 self.place_mut(standby).wanted = false;
                 let active = self.active;
                 self.place_mut(active).wanted = false;
+            }
+            if protection == Protection::Protected && !self.told_protected {
+                self.told_protected = true;
+                let active = self.active;
                 let text = format!("protected: slot {active} serves, slot {standby} stands by");
                 self.record(actions, RecordKind::Protected, Some(standby), text);
             }
