@@ -265,7 +265,7 @@ fn flowed(report: &Report, windows: &[Window], reigns: &[Reign]) -> Result<()> {
         let mut answers: Vec<_> = within.filter_map(|request| request.answered_at).collect();
         answers.sort_unstable();
         let gap = answers.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default();
-        ensure!(gap < Duration::from_millis(500), "{}: no answer for {gap:?}", window.why);
+        ensure!(gap < Duration::from_secs(1), "{}: no answer for {gap:?}", window.why);
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ fn taps_removed_while_no_controller_runs_are_made_again() -> Result<()> {
     let last = lab.wait_protected()?;
     ensure!(last.primary == Some(survivor.slot()) && last.epoch == after.epoch + 1, "{last:?}");
     let report = load.stop();
-    ensure!(report.gap < Duration::from_millis(500), "{}", report.line());
+    ensure!(report.gap < Duration::from_secs(1), "{}", report.line());
     ensure!(report.answerers() == [primary.by(), survivor.by()], "{}", report.line());
     ensure!(lab.machines_alive() == 2 && lab.volumes()?.len() == 2, "{:?}", lab.volumes()?);
     fail_over(&lab, |old| old.kill())?;
@@ -79,7 +79,7 @@ fn a_tap_that_somebody_has_made_again_is_put_right_and_used() -> Result<()> {
         let addresses = hotpair_tests::netns::run(lab.host().command("ip").args(show))?;
         ensure!(addresses.contains("fe80::77:3"), "too small for IPv6 before, it has it again: {addresses}");
         let report = load.stop();
-        ensure!(report.gap < Duration::from_millis(500), "{}", report.line());
+        ensure!(report.gap < Duration::from_secs(1), "{}", report.line());
     }
     fail_over(&lab, |old| old.kill())?;
     Ok(())
