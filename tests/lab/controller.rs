@@ -61,8 +61,6 @@ fn the_kernel_fails_over_without_a_controller() -> Result<()> {
     let after = lab.wait_pair("the latch to be followed", |pair| pair.primary == Some(survivor.slot()))?;
     ensure!(after.epoch > before.epoch);
     lab.wait_protected()?;
-    let told = lab.history()?.into_iter().find(|r| r.kind == hotpair::api::types::RecordKind::Failover);
-    ensure!(told.as_ref().and_then(|r| r.detected_by.as_deref()) == Some("latch"), "{told:?}");
     let report = load.stop();
     ensure!(report.answerers() == [old.by(), survivor.by()], "{:?}", report.answerers());
     ensure!(report.gap < Duration::from_millis(500), "{}", report.line());

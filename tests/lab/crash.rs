@@ -175,10 +175,14 @@ fn kill_and_restart(lab: &mut Lab, moment: Moment, dice: &mut Dice, load: &Load)
             dice.wait(SLOW);
         }
     }
-    lab.kill_controller();
     if let Moment::Command { verb, .. } = moment {
+        // A stop in good order may come in the middle of it as well.
+        if dice.next().is_multiple_of(4) {
+            lab.stop_controller()?;
+        }
         lab.fault(verb, None)?;
     }
+    lab.kill_controller();
     if dice.next().is_multiple_of(2) {
         dice.wait(100);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use hotpair::api::types::Protection;
+use hotpair::api::types::{Protection, RecordKind};
 use hotpair_tests::lab::{CLIENT_LINK, Lab, UPLINK};
 use hotpair_tests::wait::wait_until;
 
@@ -41,6 +41,8 @@ fn taps_removed_while_no_controller_runs_are_made_again() -> Result<()> {
     lab.start_controller()?;
     let last = lab.wait_protected()?;
     ensure!(last.primary == Some(survivor.slot()) && last.epoch == after.epoch + 1, "{last:?}");
+    let told = lab.history()?.into_iter().find(|record| record.kind == RecordKind::Failover);
+    ensure!(told.as_ref().and_then(|record| record.detected_by.as_deref()) == Some("latch"), "{told:?}");
     let report = load.stop();
     ensure!(report.gap < Duration::from_secs(1), "{}", report.line());
     ensure!(report.answerers() == [primary.by(), survivor.by()], "{}", report.line());
@@ -78,6 +80,7 @@ fn a_tap_that_somebody_has_made_again_is_put_right_and_used() -> Result<()> {
         let show = ["-6", "addr", "show", "dev", &tap(slot)];
         let addresses = hotpair_tests::netns::run(lab.host().command("ip").args(show))?;
         ensure!(addresses.contains("fe80::77:3"), "too small for IPv6 before, it has it again: {addresses}");
+        ensure!(!lab.log().contains("no IPv6"), "it was not taken for a host without");
         let report = load.stop();
         ensure!(report.gap < Duration::from_secs(1), "{}", report.line());
     }
