@@ -273,3 +273,25 @@ fn flowed(report: &Report, windows: &[Window], reigns: &[Reign]) -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_first_start_killed_at_any_moment_is_begun_again() -> Result<()> {
+    let name = "a_first_start_killed_at_any_moment_is_begun_again";
+    if !crate::may_run(name) {
+        return Ok(());
+    }
+    let rounds = if std::env::var_os("HOTPAIR_SOAK").is_some() { 100 } else { 4 };
+    let mut dice = Dice::new(name)?;
+    for round in 0..rounds {
+        let mut lab = patient().quiet().without_controller()?;
+        for _ in 0..6 {
+            lab.launch_controller()?;
+            dice.wait(200);
+            lab.kill_controller();
+        }
+        lab.start_controller().with_context(|| format!("round {round}"))?;
+        lab.wait_protected().with_context(|| format!("round {round}: {}", lab.log()))?;
+        accounted(&lab).with_context(|| format!("round {round}: {}", lab.log()))?;
+    }
+    Ok(())
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use hotpair::api::types::{Protection, RecordKind};
-use hotpair_tests::lab::{CLIENT_LINK, Lab, UPLINK};
+use hotpair_tests::lab::{CLIENT_LINK, Lab, Machine, UPLINK};
 use hotpair_tests::wait::wait_until;
 
 use crate::scenario::{fail_over, load, patient, protected};
@@ -117,6 +117,27 @@ fn something_else_with_a_taps_name_is_refused_and_the_data_plane_goes_on() -> Re
 fn says(lab: &Lab, why: &str) -> bool {
     let said = |trouble: &String| trouble.contains(why) && trouble.contains("no client is reached");
     lab.status().is_ok_and(|status| status.troubles.iter().any(said))
+}
+
+#[test]
+fn an_uplink_that_was_replaced_is_said_and_taken_by_the_next_controller() -> Result<()> {
+    let name = "an_uplink_that_was_replaced_is_said_and_taken_by_the_next_controller";
+    let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
+    let before = lab.pair()?;
+    let machines = [lab.machine(0)?, lab.machine(1)?];
+    lab.replace_uplink(|lab| {
+        wait_until("it to be said", Duration::from_secs(5), || says(lab, "was removed"))
+    })?;
+    wait_until("the way out", Duration::from_secs(5), || says(&lab, "systemctl restart hotpair"))?;
+    lab.stop_controller()?;
+    lab.start_controller()?;
+    load(&lab)?;
+    let after = lab.wait_protected()?;
+    ensure!((after.epoch, after.primary) == (before.epoch, before.primary), "{before:?} {after:?}");
+    ensure!(machines.iter().all(Machine::is_alive), "nobody was replaced");
+    ensure!(lab.status()?.troubles.is_empty(), "{:?}", lab.status()?.troubles);
+    fail_over(&lab, |old| old.kill())?;
+    Ok(())
 }
 
 #[test]

@@ -52,6 +52,16 @@ impl Lab {
         super::builder::binary("hotpair")
     }
 
+    /// The host's NIC is taken out, and when `out` has seen that, another one of the same name is put in.
+    ///
+    /// # Errors
+    /// When one of it does not work.
+    pub fn replace_uplink(&mut self, out: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+        self.topology.remove_uplink()?;
+        out(self)?;
+        self.topology.lay_wire()
+    }
+
     /// Puts a filesystem of its own under the state, so large. Before the controller is started.
     ///
     /// # Errors

@@ -37,31 +37,48 @@ impl Topology {
             let _inside = side.enter()?;
             std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")?;
         }
-        let inside = host.enter()?;
-        ip_batch(&format!(
-            "link add {UPLINK} type veth peer name {CLIENT_LINK} netns {}\n\
+        let pass = wire(&client, &host)?;
+        Ok(Topology { client, host, _pass: pass })
+    }
+
+    /// The host's NIC is taken out.
+    pub(super) fn remove_uplink(&self) -> Result<()> {
+        self.host.ip(&format!("link del {UPLINK}"))
+    }
+
+    /// A new one of the same name is put in, with a new cable.
+    pub(super) fn lay_wire(&mut self) -> Result<()> {
+        self._pass = wire(&self.client, &self.host)?;
+        Ok(())
+    }
+}
+
+/// Lays the wire. What is returned keeps a program on the client's end.
+fn wire(client: &Netns, host: &Netns) -> Result<OwnedFd> {
+    let inside = host.enter()?;
+    ip_batch(&format!(
+        "link add {UPLINK} type veth peer name {CLIENT_LINK} netns {}\n\
              addr add {HOST_V4}/24 dev {UPLINK}\n\
              addr add {HOST_V6}/64 dev {UPLINK} nodad\n\
              link set {UPLINK} up\n",
-            client.name()
-        ))?;
-        drop(inside);
-        let inside = client.enter()?;
-        ip_batch(&format!(
-            "addr add {CLIENT_V4}/24 dev {CLIENT_LINK}\n\
+        client.name()
+    ))?;
+    drop(inside);
+    let inside = client.enter()?;
+    ip_batch(&format!(
+        "addr add {CLIENT_V4}/24 dev {CLIENT_LINK}\n\
              addr add {CLIENT_V6}/64 dev {CLIENT_LINK} nodad\n\
              link set {CLIENT_LINK} up\n"
-        ))?;
-        // What XDP redirects on the host must be complete frames, as from a real wire.
-        for offload in [ethtool::TX_CHECKSUM, ethtool::TSO, ethtool::GSO] {
-            ethtool::set(CLIENT_LINK, offload, false)?;
-        }
-        let pass = xdp_pass::attach(CLIENT_LINK)?;
-        // linkwatch brings a link's routes up when it gets round to it, which may be a second later. Asked about one
-        // link (no dump), the kernel does it first (rtnl_getlink).
-        ip_batch(&format!("link show dev {CLIENT_LINK}"))?;
-        drop(inside);
-        host.ip(&format!("link show dev {UPLINK}"))?;
-        Ok(Topology { client, host, _pass: pass })
+    ))?;
+    // What XDP redirects on the host must be complete frames, as from a real wire.
+    for offload in [ethtool::TX_CHECKSUM, ethtool::TSO, ethtool::GSO] {
+        ethtool::set(CLIENT_LINK, offload, false)?;
     }
+    let pass = xdp_pass::attach(CLIENT_LINK)?;
+    // linkwatch brings a link's routes up when it gets round to it, which may be a second later. Asked about one
+    // link (no dump), the kernel does it first (rtnl_getlink).
+    ip_batch(&format!("link show dev {CLIENT_LINK}"))?;
+    drop(inside);
+    host.ip(&format!("link show dev {UPLINK}"))?;
+    Ok(pass)
 }

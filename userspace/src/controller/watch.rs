@@ -51,6 +51,13 @@ async fn watch_links(shared: Arc<Shared>, mut links: mpsc::UnboundedReceiver<Lin
     while let Some(event) = links.recv().await {
         if event.index == shared.uplink.index {
             watch_uplink(&shared, &event);
+        } else if event.name == shared.uplink.name && event.change != LinkChange::Removed {
+            let name = &event.name;
+            let text = format!(
+                "there is a new uplink {name}, which is not used yet: no client is reached. Restart the controller \
+                 (`systemctl restart hotpair`): it takes the new one, and the members go on"
+            );
+            shared.troubles.set("uplink", Some(text));
         } else if let Some((facts, slot)) = shared.pairs.with_tap(&event.name) {
             watch_tap(&shared, facts, slot).await;
         }
