@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod demo;
 mod exec;
+mod fuzz;
 mod guest_image;
 mod lab;
 mod libvirtd;
@@ -39,6 +40,8 @@ enum Verb {
     Lab(lab::Options),
     /// Two real VMs behind one entry address, real load, a fault, and the way back to being protected.
     Demo(demo::Options),
+    /// Fuzz the parsers with libFuzzer, as long as you like.
+    Fuzz(fuzz::Options),
     /// Runs libvirtd where there is no service manager.
     #[command(hide = true)]
     LibvirtdParent,
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::verb(&options),
         Verb::Lab(options) => lab::verb(&options),
         Verb::Demo(options) => demo::verb(&options),
+        Verb::Fuzz(options) => fuzz::verb(&options),
         Verb::LibvirtdParent => libvirtd::parent(),
         Verb::Lint => lint::verb(),
     };

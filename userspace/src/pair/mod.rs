@@ -389,13 +389,42 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Saved {
     /// No epoch above this one has been used.
+    #[serde(deserialize_with = "ceiling")]
     pub ceiling: u64,
     /// 0 or 1.
+    #[serde(deserialize_with = "slot")]
     pub active: u8,
     /// Automatic failover and replacement are off.
     pub paused: bool,
     /// Highest generation ever used in each place.
+    #[serde(deserialize_with = "generations")]
     pub generations: [u64; 2],
+}
+
+/// Refuses what only a damaged entry can say: counting on from there would begin anew at zero.
+fn bounded<'de, D, T>(from: D, is_sound: impl FnOnce(&T) -> bool, why: &'static str) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::Deserialize<'de>,
+{
+    let value = T::deserialize(from)?;
+    if is_sound(&value) { Ok(value) } else { Err(serde::de::Error::custom(why)) }
+}
+
+fn ceiling<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    bounded(from, |ceiling| *ceiling < Epoch::MAX.0 / 2, "its ceiling of epochs cannot be right")
+}
+
+fn slot<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    bounded(from, |slot| *slot < 2, "its active slot is neither 0 nor 1")
+}
+
+fn generations<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[u64; 2], D::Error> {
+    bounded(
+        from,
+        |each: &[u64; 2]| each.iter().all(|one| *one < u64::MAX / 2),
+        "its generations cannot be right",
+    )
 }
 
 /// What a controller finds when it starts.
