@@ -64,6 +64,77 @@ fn what_cannot_work_is_refused_by_name_and_nothing_is_touched() -> Result<()> {
 }
 
 #[test]
+fn a_nic_without_native_xdp_is_refused_by_name_and_taken_in_generic_mode_loudly() -> Result<()> {
+    if !crate::may_run("a_nic_without_native_xdp_is_refused_by_name_and_taken_in_generic_mode_loudly") {
+        return Ok(());
+    }
+    let mut lab = Lab::builder().without_controller()?;
+    let config = fs::read_to_string(lab.config_file())?;
+    lab.host().ip(&format!(
+        "link add ifb9 type ifb\nlink set ifb9 up\n\
+         link add br9 type bridge\nlink set br9 up\nlink add mv9 link {UPLINK} type macvlan\nlink set mv9 up"
+    ))?;
+    for nic in ["ifb9", "br9", "mv9"] {
+        fs::write(lab.config_file(), config.replace(&format!("\"{UPLINK}\""), &format!("\"{nic}\"")))?;
+        let before = traces(&lab)?;
+        let spoken = lab.hotpair(&["run"])?;
+        ensure!(spoken.code != 0, "{nic}: {spoken:?}");
+        for word in [nic, "generic"] {
+            ensure!(spoken.stderr.contains(word), "{word} is not in {spoken:?}");
+        }
+        ensure!(traces(&lab)? == before, "{nic}: something was touched: {before} became {}", traces(&lab)?);
+    }
+    lab.host().ip("link del mv9")?;
+    fs::write(lab.config_file(), config.replace("xdp = \"native\"", "xdp = \"generic\""))?;
+    lab.start_controller()?;
+    lab.wait_protected()?;
+    let loud = "XDP runs in the stack (host.xdp = \"generic\")";
+    let status = lab.status()?;
+    ensure!(
+        status.notes.iter().any(|note| note.contains(loud) && note.contains(UPLINK)),
+        "{:?}",
+        status.notes
+    );
+    let shown = lab.must(&["status"])?;
+    ensure!(shown.contains(&format!("note: {UPLINK}: {loud}")), "{shown}");
+    ensure!(lab.log().contains(loud), "{}", lab.log());
+    let doctor = lab.hotpair(&["doctor"])?;
+    ensure!(doctor.code == 1 && doctor.stdout.contains("in the stack, as host.xdp"), "{doctor:?}");
+    Ok(())
+}
+
+/// What `run` refuses of the machine itself, each made for the command alone.
+#[test]
+fn a_machine_that_cannot_carry_it_is_refused_and_nothing_is_touched() -> Result<()> {
+    if !crate::may_run("a_machine_that_cannot_carry_it_is_refused_and_nothing_is_touched") {
+        return Ok(());
+    }
+    let lab = Lab::builder().without_controller()?;
+    let before = traces(&lab)?;
+    let old = lab.dir().join("osrelease");
+    fs::write(&old, "6.1.0-13-amd64\n")?;
+    for (made, names) in [
+        (
+            format!("mount --bind {} /proc/sys/kernel/osrelease", old.display()),
+            ["6.1.0-13-amd64 is older", "6.6"],
+        ),
+        (format!("mount -t tmpfs none {}", lab.dir().join("bpf").display()), ["bpf_dir", "mount -t bpf"]),
+    ] {
+        let script = format!("mount --make-rprivate / && {made} && exec timeout 30 \"$@\"");
+        let mut command = lab.host().command("unshare");
+        command.args(["--mount", "sh", "-ec", &script, "sh"]).arg(Lab::usual_controller());
+        let output = command.arg("--config").arg(lab.config_file()).arg("run").output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2), "{made}: {output:?}");
+        for name in names {
+            ensure!(said.contains(name), "{made}: {name:?} is not in {said}");
+        }
+        ensure!(traces(&lab)? == before, "{made}: something was touched: {before} became {}", traces(&lab)?);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_foreign_program_on_the_uplink_is_named_and_left_alone() -> Result<()> {
     if !crate::may_run("a_foreign_program_on_the_uplink_is_named_and_left_alone") {
         return Ok(());

@@ -8,9 +8,17 @@ const UPLINK: &str = "ip link add up0 type veth peer name up1; ip link set up0 u
 
 /// Exit code and findings.
 fn doctor(prepare: &str, arguments: &str) -> (i32, Vec<Value>) {
+    doctor_in("--net", prepare, arguments)
+}
+
+/// In namespaces of these kinds. `$0` is a name in a directory of the test's own.
+fn doctor_in(namespaces: &str, prepare: &str, arguments: &str) -> (i32, Vec<Value>) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let script = format!("{prepare}\nexec {} doctor -o json {arguments}", env!("CARGO_BIN_EXE_hotpair"));
     let output = Command::new("unshare")
-        .args(["--net", "sh", "-ec", &script])
+        .args(namespaces.split(' '))
+        .args(["sh", "-ec", &script])
+        .arg(directory.path().join("doctor"))
         .env_remove("HOTPAIR_CONFIG")
         .output()
         .expect("unshare runs");
@@ -63,6 +71,8 @@ fn without_a_configuration_the_named_uplink_is_looked_at() {
         "xdp",
         "xdp_program",
         "offloads",
+        "vlan",
+        "ipv6",
         "txqueuelen",
         "punctuality",
     ] {
@@ -90,10 +100,79 @@ fn what_is_wrong_with_the_uplink_is_said_with_a_way_out() {
         ("true".to_owned(), "uplink", "fail", "ip link"),
         (format!("{UPLINK}; ip link set up0 txqueuelen 50"), "txqueuelen", "warn", "txqueuelen 1000"),
         ("ip link add up0 type bridge; ip link set up0 up".to_owned(), "xdp", "fail", "generic"),
+        ("ip link add up0 type ifb; ip link set up0 up".to_owned(), "xdp", "fail", "generic"),
+        (
+            format!("{UPLINK}; ip link set up0 addrgenmode none; ip link set up0 down; ip link set up0 up"),
+            "ipv6",
+            "warn",
+            "ip addr add fe80::1/64 dev up0",
+        ),
+        (UPLINK.to_owned(), "vlan", "warn", "ethtool -K up0 rxvlan off"),
     ] {
         let (exit, findings) = doctor(&prepare, "--uplink up0");
         let finding = of(&findings, check);
         assert_eq!(finding["level"], level, "{prepare}: {finding}");
+        assert!(finding["way_out"].as_str().is_some_and(|way| way.contains(way_out)), "{finding}");
+        assert!(exit >= if level == "fail" { 2 } else { 1 });
+    }
+}
+
+/// The conditions are made for the command alone: its mount namespace shows it another kernel, and another KVM.
+#[test]
+fn what_is_wrong_with_the_machine_is_said_with_a_way_out() {
+    if !may_run() {
+        return;
+    }
+    let other = |file: &str, text: &str| {
+        format!(
+            "mount --make-rprivate /; echo '{text}' > $0.made; mount --bind $0.made {file}; rm $0.made; {UPLINK}"
+        )
+    };
+    for (prepare, check, level, what, way_out) in [
+        (
+            other("/proc/sys/kernel/osrelease", "6.1.0-13-amd64"),
+            "kernel",
+            "fail",
+            "6.1.0-13-amd64 is older than 6.6",
+            "6.6",
+        ),
+        (
+            format!("mount --make-rprivate /; mount -t tmpfs none /sys/kernel/btf; {UPLINK}"),
+            "btf",
+            "fail",
+            "/sys/kernel/btf/vmlinux is not there",
+            "CONFIG_DEBUG_INFO_BTF=y",
+        ),
+        (
+            format!("mount --make-rprivate /; mount -t tmpfs none /sys/fs/bpf; {UPLINK}"),
+            "bpf_dir",
+            "fail",
+            "bpf",
+            "mount -t bpf",
+        ),
+        (
+            format!("mount --make-rprivate /; touch /dev/kvm; mount --bind /dev/null /dev/kvm; {UPLINK}"),
+            "acceleration",
+            "warn",
+            "KVM does not work here (cannot create a virtual machine",
+            "hypervisor.accel",
+        ),
+        (
+            // Everything of /dev that is needed, and no kvm.
+            format!(
+                "mount --make-rprivate /; mkdir $0.dev; mount -t tmpfs none $0.dev; cp -a /dev/null /dev/net $0.dev; \
+                 mount --move $0.dev /dev; rmdir $0.dev; {UPLINK}"
+            ),
+            "acceleration",
+            "warn",
+            "KVM does not work here (cannot open /dev/kvm: No such file",
+            "hypervisor.accel",
+        ),
+    ] {
+        let (exit, findings) = doctor_in("--net --mount", &prepare, "--uplink up0");
+        let finding = of(&findings, check);
+        assert_eq!(finding["level"], level, "{prepare}: {finding}");
+        assert!(finding["what"].as_str().is_some_and(|text| text.contains(what)), "{finding}");
         assert!(finding["way_out"].as_str().is_some_and(|way| way.contains(way_out)), "{finding}");
         assert!(exit >= if level == "fail" { 2 } else { 1 });
     }

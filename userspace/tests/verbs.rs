@@ -154,6 +154,7 @@ fn status(protection: Protection) -> Status {
             why: None,
         },
         troubles: vec![],
+        notes: vec![],
         pairs: vec![pair(protection)],
     }
 }

@@ -40,6 +40,9 @@ pub struct Status {
     pub hypervisor: HypervisorStatus,
     /// Troubles of the host itself (state that cannot be saved, uplink down); empty when well.
     pub troubles: Vec<String>,
+    /// What the configuration has accepted and costs something all the time (XDP in the stack); mostly empty.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// One a pair, in the order of the configuration.
     pub pairs: Vec<PairStatus>,
 }

@@ -31,6 +31,9 @@ fn text(status: &types::Status, now_ms: u64, paint: Paint) -> String {
     for trouble in troubles(status) {
         out += &format!("{}: {trouble}\n", paint.paint("trouble", Meaning::Bad));
     }
+    for note in &status.notes {
+        out += &format!("{}: {note}\n", paint.paint("note", Meaning::Warning));
+    }
     for pair in status.pairs.iter().filter(|_| status.pairs.len() > 1) {
         if let Some(why) = &pair.why {
             out += &format!("{}: {why}\n", pair.name);
@@ -265,6 +268,7 @@ mod tests {
                 why: None,
             },
             troubles: vec![],
+            notes: vec![],
             pairs,
         }
     }

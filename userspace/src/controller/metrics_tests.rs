@@ -33,6 +33,7 @@ fn exported() -> String {
             why: None,
         },
         troubles: vec![],
+        notes: vec![],
         pairs: vec![],
     };
     Meters::new(["web"]).text(status, vec![("web".into(), "active_sent", 7)])

@@ -329,6 +329,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     )?;
     let plane = Arc::new(plane);
     tracing::info!(uplink = %uplink.name, ?opened, "the data plane runs");
+    if config.host.xdp == config::XdpMode::Generic {
+        tracing::warn!(uplink = %uplink.name, "{}", report::GENERIC);
+    }
 
     let pairs = Pairs::new(assign(&config, &plane, &troubles)?);
     let (vm_events, vm_inbox) = mpsc::unbounded_channel();

@@ -47,9 +47,21 @@ pub(super) fn status(shared: &Shared, pairs: Vec<PairStatus>) -> Status {
             why,
         },
         troubles: shared.troubles.list(),
+        notes: notes(&shared.config),
         pairs,
     }
 }
+
+/// What the configuration has accepted, said as long as it is so.
+fn notes(config: &config::Config) -> Vec<String> {
+    let generic = config.host.xdp == config::XdpMode::Generic;
+    let note = || format!("{}: {GENERIC}", config.host.uplink);
+    generic.then(note).into_iter().collect()
+}
+
+/// Said at the start and in every status.
+pub(super) const GENERIC: &str = "XDP runs in the stack (host.xdp = \"generic\"), not in the driver: each packet costs several \
+                                  times as much; use a NIC whose driver has XDP where speed matters";
 
 pub(super) fn pair(
     shared: &Shared,

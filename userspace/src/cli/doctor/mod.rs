@@ -53,7 +53,10 @@ impl Doctor {
                     findings.push(links::look_at_uplink(uplink).await);
                 }
                 let mode = config.as_ref().map_or(XdpMode::Native, |config| config.host.xdp);
-                findings.extend(nic::look(uplink, mode).await);
+                let ipv6 = |config: &Config| {
+                    config.pairs.iter().flat_map(|pair| &pair.entry).any(|entry| entry.is_ipv6())
+                };
+                findings.extend(nic::look(uplink, mode, config.as_ref().map(ipv6)).await);
             }
             None => findings.push(Finding::warn(
                 "uplink",

@@ -1,10 +1,12 @@
 //! The uplink's NIC and its driver.
 
+use std::net::IpAddr;
+
 use super::Finding;
 use crate::config::XdpMode;
 use crate::dataplane::{self, Attached};
-use crate::network::Network;
 use crate::network::nic::{self, Offload, XDP_BASIC, XDP_REDIRECT};
+use crate::network::{HostAddress, Network};
 
 /// A queue shorter than this drops answers in a burst that a client's window allows.
 const QUEUE: u32 = 500;
@@ -12,7 +14,7 @@ const QUEUE: u32 = 500;
 /// The program's name, as it is in the object.
 const OURS: &str = "from_uplink";
 
-pub(super) async fn look(uplink: &str, mode: XdpMode) -> Vec<Finding> {
+pub(super) async fn look(uplink: &str, mode: XdpMode, ipv6: Option<bool>) -> Vec<Finding> {
     // What is wrong with the link itself has been said.
     let Ok(network) = Network::open().await else { return Vec::new() };
     let Ok(Some(link)) = network.link(uplink).await else { return Vec::new() };
@@ -23,12 +25,18 @@ pub(super) async fn look(uplink: &str, mode: XdpMode) -> Vec<Finding> {
         judge_attached(uplink, mode, attached.as_ref().ok().and_then(Option::as_ref)),
     ];
     match nic::offloads(uplink) {
-        Ok(offloads) => findings.push(judge_offloads(uplink, &offloads)),
+        Ok(offloads) => {
+            findings.push(judge_offloads(uplink, &offloads));
+            findings.push(judge_tags(uplink, &offloads));
+        }
         Err(error) => findings.push(Finding::warn(
             "offloads",
             format!("those of {uplink} cannot be read: {error}"),
             format!("make sure that `ethtool -k {uplink}` has rx-lro and rx-gro-hw off"),
         )),
+    }
+    if let Ok(addresses) = network.addresses().await {
+        findings.push(judge_link_local(uplink, &addresses, ipv6));
     }
     if let Ok(length) = nic::queue_length(uplink) {
         findings.push(judge_queue(uplink, length));
@@ -114,6 +122,46 @@ fn judge_offloads(uplink: &str, offloads: &[Offload]) -> Finding {
     )
 }
 
+/// A tag that the NIC has taken off is not in the frame that XDP sees: the packet looks untagged, and reaches guests so.
+fn judge_tags(uplink: &str, offloads: &[Offload]) -> Finding {
+    match offloads.iter().find(|offload| offload.name == "rx-vlan-hw-parse" && offload.on) {
+        None => Finding::ok("vlan", format!("{uplink} leaves VLAN tags in the frames")),
+        Some(offload) => Finding::warn(
+            "vlan",
+            format!("{uplink} takes VLAN tags off: entry addresses behind a tag cannot be served"),
+            if offload.fixed {
+                "this driver cannot leave them; use another NIC if entry addresses are behind a VLAN tag"
+                    .to_owned()
+            } else {
+                format!(
+                    "`ethtool -K {uplink} rxvlan off`, at every boot, if any entry address is behind a VLAN tag"
+                )
+            },
+        ),
+    }
+}
+
+/// Answers over IPv6 ask for the next hop from the uplink's link-local address. `needed`: an entry address is IPv6.
+fn judge_link_local(uplink: &str, addresses: &[HostAddress], needed: Option<bool>) -> Finding {
+    let is_local = |address: &&HostAddress| {
+        address.link == uplink && matches!(address.ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+    };
+    if let Some(address) = addresses.iter().find(is_local) {
+        return Finding::ok("ipv6", format!("{uplink} has {}", address.ip));
+    }
+    let what = format!("{uplink} has no IPv6 link-local address: answers over IPv6 find no next hop");
+    let way_out = format!(
+        "`sysctl -w net.ipv6.conf.{uplink}.disable_ipv6=0`, and addr_gen_mode not 1; or `ip addr add fe80::1/64 dev {uplink}`"
+    );
+    match needed {
+        Some(true) => Finding::fail("ipv6", what, way_out),
+        Some(false) => {
+            Finding::ok("ipv6", format!("{uplink} has no link-local address, and no entry address is IPv6"))
+        }
+        None => Finding::warn("ipv6", what, way_out),
+    }
+}
+
 fn judge_queue(uplink: &str, length: u32) -> Finding {
     match length {
         // No queue at all: what is sent is sent.
@@ -165,6 +213,30 @@ mod tests {
         assert!(both.way_out.is_some_and(|way| way.contains("ethtool -K eth0 rx-lro off rx-gro-hw off")));
         let fixed = judge(&[offload("rx-lro", true, true)]);
         assert!(fixed.way_out.is_some_and(|way| way.contains("another NIC")));
+    }
+
+    #[test]
+    fn a_nic_that_takes_tags_off_is_a_warning_with_the_command_that_ends_it() {
+        let offload = |on, fixed| [Offload { name: "rx-vlan-hw-parse".to_owned(), on, fixed }];
+        assert_eq!(judge_tags("eth0", &offload(false, false)).level, Level::Ok);
+        let on = judge_tags("eth0", &offload(true, false));
+        assert!(
+            on.level == Level::Warn
+                && on.way_out.is_some_and(|way| way.contains("ethtool -K eth0 rxvlan off"))
+        );
+        let fixed = judge_tags("eth0", &offload(true, true));
+        assert!(fixed.way_out.is_some_and(|way| way.contains("another NIC")));
+    }
+
+    #[test]
+    fn a_missing_link_local_address_matters_when_an_entry_address_is_ipv6() {
+        let local = |link: &str| {
+            [HostAddress { link: link.into(), ip: "fe80::1".parse().expect("an address"), prefix: 64 }]
+        };
+        assert_eq!(judge_link_local("eth0", &local("eth0"), Some(true)).level, Level::Ok);
+        assert_eq!(judge_link_local("eth0", &local("eth1"), Some(true)).level, Level::Fail);
+        assert_eq!(judge_link_local("eth0", &[], Some(false)).level, Level::Ok);
+        assert_eq!(judge_link_local("eth0", &[], None).level, Level::Warn);
     }
 
     #[test]
