@@ -171,7 +171,7 @@ impl Engine {
             let last_change = engine.shared.history.last_change(&facts.config.name);
             engine.agenda.add();
             engine.pairs.push(Driven { facts, state, last_change });
-            engine.execute(index, actions, Instant::now());
+            engine.execute(index, actions, Instant::now(), None);
         }
         engine
     }
@@ -284,33 +284,46 @@ impl Engine {
         let now = boottime();
         match pair.state.glance(signs, tripped, now) {
             Some(next) => self.agenda.set(index, next, now),
-            None => self.step_at(index, Event::Observed { signs, tripped }, now),
+            None => {
+                let decided = Instant::now();
+                let flip = pair.state.plain_failover(signs, tripped, now).map(|word| {
+                    plane.set_role(id, word);
+                    decided.elapsed()
+                });
+                self.step_at(index, Event::Observed { signs, tripped }, now, flip);
+            }
         }
     }
 
     fn step(&mut self, index: usize, event: Event) {
-        self.step_at(index, event, boottime());
+        self.step_at(index, event, boottime(), None);
     }
 
-    fn step_at(&mut self, index: usize, event: Event, now: pair::Nanos) {
+    /// `flip`: how long it took, if the role word that will come of this is written already.
+    fn step_at(&mut self, index: usize, event: Event, now: pair::Nanos, flip: Option<Duration>) {
         let decided = Instant::now();
         let pair = &mut self.pairs[index];
         let (state, actions) = step(pair.state.clone(), event, now);
         self.agenda.set(index, state.next_look(now), now);
         pair.state = state;
-        self.execute(index, actions, decided);
+        self.execute(index, actions, decided, flip);
     }
 
     /// Does what is a matter of nanoseconds, and puts the rest aside.
-    fn execute(&mut self, index: usize, mut actions: Vec<Action>, decided: Instant) {
-        let mut flip = None;
+    fn execute(
+        &mut self,
+        index: usize,
+        mut actions: Vec<Action>,
+        decided: Instant,
+        mut flip: Option<Duration>,
+    ) {
         let id = self.pairs[index].facts.id;
         let plane = &self.shared.plane;
         actions.retain(|action| {
             match action {
                 Action::SetRole(word) => {
                     plane.set_role(id, *word);
-                    flip = Some(decided.elapsed());
+                    flip.get_or_insert_with(|| decided.elapsed());
                 }
                 Action::ClearSigns(slot) => plane.clear_member(id, *slot),
                 _ => return true,

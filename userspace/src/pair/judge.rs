@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use hotpair_abi::heartbeat;
-use hotpair_abi::{Epoch, Slot};
+use hotpair_abi::{Epoch, RoleWord, Slot};
 
-use super::{Action, Entry, Lost, Nanos, Phase, Place, Sign, State};
+use super::{Action, Entry, Lost, Nanos, Phase, Place, Sign, Signs, State};
 use crate::api::types::RecordKind;
 
 /// Why the primary cannot go on.
@@ -50,37 +50,67 @@ impl State {
         place.phase == Phase::Serving && place.says_serving(self.settings.timeout, now)
     }
 
-    /// What is wrong with the primary, if anything is.
-    pub(super) fn primary_failure(&self, now: Nanos) -> Option<Failure> {
+    /// What gives away that the primary cannot go on, if anything does.
+    fn failed_by(&self, now: Nanos) -> Option<Sign> {
         let place = self.place(self.active);
         let other = self.place(self.active.other());
-        let age = Duration::from_nanos(now.saturating_sub(place.signs.last));
-        if let Some(Lost { by, how, .. }) = &place.lost {
-            return Some(Failure { by: *by, how: how.clone(), detect: age });
+        if let Some(lost) = &place.lost {
+            return Some(lost.by);
         }
         if !matches!(place.phase, Phase::Serving | Phase::Unknown) {
-            return Some(Failure { by: Sign::Hypervisor, how: "it is not there".into(), detect: age });
+            return Some(Sign::Hypervisor);
         }
-        match place.signs.state {
-            Some(heartbeat::State::Failing) => {
-                let how = "its own health check fails".into();
-                return Some(Failure { by: Sign::Agent, how, detect: age });
-            }
-            Some(heartbeat::State::Starting) => {
-                let how = "it says that its service is starting again".into();
-                return Some(Failure { by: Sign::Agent, how, detect: age });
-            }
-            // A member that stops is handed over from, see `switchover.rs`; should that not have happened in time,
-            // it falls silent.
-            _ => {}
+        // A member that stops is handed over from, see `switchover.rs`; should that not have happened in time,
+        // it falls silent.
+        if let Some(heartbeat::State::Failing | heartbeat::State::Starting) = place.signs.state {
+            return Some(Sign::Agent);
         }
         // The silence counts from the moment on from which the other was heard.
         let silent = now.saturating_sub(place.signs.last.max(other.signs.streak_since));
-        if silent >= nanos(self.settings.timeout) && place.signs.last < other.signs.last {
-            let how = format!("silent for {:.1} ms", age.as_secs_f64() * 1e3);
-            return Some(Failure { by: Sign::Heartbeat, how, detect: age });
+        let outlived = silent >= nanos(self.settings.timeout) && place.signs.last < other.signs.last;
+        outlived.then_some(Sign::Heartbeat)
+    }
+
+    /// The same, in words.
+    fn primary_failure(&self, now: Nanos) -> Option<Failure> {
+        let by = self.failed_by(now)?;
+        let place = self.place(self.active);
+        let age = Duration::from_nanos(now.saturating_sub(place.signs.last));
+        let how = match (by, &place.lost) {
+            (_, Some(lost)) => lost.how.clone(),
+            (Sign::Heartbeat, None) => format!("silent for {:.1} ms", age.as_secs_f64() * 1e3),
+            (Sign::Agent, None) if place.signs.state == Some(heartbeat::State::Failing) => {
+                "its own health check fails".into()
+            }
+            (Sign::Agent, None) => "it says that its service is starting again".into(),
+            (_, None) => "it is not there".into(),
+        };
+        Some(Failure { by, how, detect: age })
+    }
+
+    /// Whether the primary cannot go on.
+    pub(super) fn primary_failed(&self, now: Nanos) -> bool {
+        self.failed_by(now).is_some()
+    }
+
+    /// Takes in the same as [`Event::Observed`](super::Event::Observed), and says which role word [`step`](super::step)
+    /// will make of it if that is a plain failover: both have served, and one does not any more. Known before anything
+    /// of it is put into words: the flip need not wait for its own story.
+    pub fn plain_failover(&mut self, signs: [Signs; 2], tripped: Epoch, now: Nanos) -> Option<RoleWord> {
+        let plain = self.held
+            && !self.paused
+            && self.handover.is_none()
+            && (tripped == Epoch(0) || tripped != self.epoch)
+            && self.places.iter().all(|place| place.phase == Phase::Serving);
+        if !plain {
+            return None;
         }
-        None
+        for (place, signs) in self.places.iter_mut().zip(signs) {
+            place.signs = signs;
+        }
+        let (old, new) = (self.active, self.active.other());
+        let word = self.role_word().with_epoch(self.epoch.next()).with_active(new).with_muted(old, true);
+        (self.primary_failed(now) && self.is_candidate(new, now)).then_some(word)
     }
 
     pub(super) fn note_lost(

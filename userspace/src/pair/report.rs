@@ -78,7 +78,7 @@ impl State {
         self.held
             && place.phase == Phase::Serving
             && place.lost.is_none()
-            && self.primary_failure(now).is_none()
+            && !self.primary_failed(now)
             && (place.fresh(self.settings.timeout * 4, now) || self.is_candidate(self.active.other(), now))
     }
 

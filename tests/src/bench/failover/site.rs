@@ -13,6 +13,7 @@ use hotpair_abi::maps::{Member, Pair};
 
 use super::round::Round;
 use super::{Options, client, tell};
+use crate::bench::say;
 use crate::interrupt;
 use crate::lab::{Lab, PAIR};
 
@@ -55,10 +56,15 @@ impl FromStr for Fault {
 }
 
 /// All rounds of a fault, in a lab of their own.
-pub(super) fn measure(options: &Options, fault: Fault) -> Result<Vec<Round>> {
+///
+/// On a machine that is starved the pair fails over by itself before the fault: such a round is done again, and that is
+/// counted.
+pub(super) fn measure(options: &Options, fault: Fault) -> Result<(Vec<Round>, u32)> {
+    let mut unplanned = 0;
     let mut lab = Lab::builder().quiet().heartbeat(options.interval, options.timeout).start()?;
     let mut rounds = Vec::new();
-    for number in 1..=options.rounds {
+    while rounds.len() < options.rounds as usize {
+        let number = rounds.len() as u32 + 1;
         let round = round(&mut lab, fault, number).with_context(|| {
             let log = lab.log();
             let last: Vec<_> = log.lines().rev().take(15).collect();
@@ -67,15 +73,26 @@ pub(super) fn measure(options: &Options, fault: Fault) -> Result<Vec<Round>> {
                 last.into_iter().rev().collect::<Vec<_>>().join("\n")
             )
         })?;
+        let Some(round) = round else {
+            unplanned += 1;
+            ensure!(
+                unplanned <= 10 + options.rounds,
+                "this machine is too busy: members fall silent by themselves"
+            );
+            say("this machine is so busy that a member fell silent by itself; the round is done again");
+            continue;
+        };
         tell(&format!("hotpair, {}", fault.name()), number, options.rounds, &round);
         rounds.push(round);
     }
-    Ok(rounds)
+    Ok((rounds, unplanned))
 }
 
-fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Round> {
+/// One round; `None` if the pair has failed over by itself before the fault.
+fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Option<Round>> {
     let before = lab.wait_protected()?;
-    let (old, survivor) = (lab.primary()?, lab.standby()?);
+    let primary = before.primary.context("a protected pair has a primary")?;
+    let (old, survivor) = (lab.machine(primary)?, lab.machine(1 - primary)?);
     let latch = (fault == Fault::Latch).then(|| Latch::watch(lab)).transpose()?;
     if fault == Fault::Latch {
         lab.kill_controller();
@@ -83,6 +100,17 @@ fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Round> {
     let load = client::start(lab.client().netns(), lab.client().echo()?)?;
     // Another phase of the heartbeat each time.
     interrupt::pause(Duration::from_millis(100) + Duration::from_micros(u64::from(number) * 137 % 5000))?;
+    let undisturbed = match &latch {
+        Some(latch) => !latch.has_tripped(),
+        None => lab.pair()?.epoch == before.epoch,
+    };
+    if !undisturbed {
+        drop((load, latch));
+        if fault == Fault::Latch {
+            lab.start_controller()?;
+        }
+        return Ok(None);
+    }
 
     let (fault_at, fault_ns) = (load.elapsed(), boottime());
     match fault {
@@ -96,6 +124,11 @@ fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Round> {
     let mut round = Round::seen(&report, fault_at);
     if fault == Fault::Latch {
         lab.start_controller()?;
+    }
+    // By itself, in the moment between the look and the fault.
+    let answered = report.requests.iter().filter(|request| request.by == Some(survivor.by()));
+    if answered.filter_map(|request| request.answered_at).any(|at| at < fault_at) {
+        return Ok(None);
     }
     let after = lab.wait_pair("the survivor to serve", |pair| {
         pair.epoch > before.epoch && pair.primary == Some(survivor.slot())
@@ -118,7 +151,7 @@ fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Round> {
             round.detection = Some(Duration::from_nanos(tripped.saturating_sub(fault_ns)));
         }
     }
-    Ok(round)
+    Ok(Some(round))
 }
 
 /// The data plane's clock, in nanoseconds.
@@ -165,6 +198,10 @@ impl Latch {
             None
         });
         Ok(Latch { over, thread })
+    }
+
+    fn has_tripped(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// When it tripped.
