@@ -9,7 +9,7 @@ use hotpair_tests::load::Plan;
 use hotpair_tests::vm::fault::Fault;
 use hotpair_tests::wait::{wait_for, wait_until};
 
-use crate::scenario::{load, patient, protected};
+use crate::scenario::{patient, protected, steady_load};
 
 /// Waits for a line of the history, from that line on, that says this.
 fn wait_told(lab: &Lab, from: usize, kind: RecordKind, words: &str) -> Result<()> {
@@ -36,7 +36,7 @@ fn a_start_that_hangs_fails_or_lies_is_told_and_tried_again() -> Result<()> {
     let Some(lab) = protected(name, patient().start_within(Duration::from_secs(1)))? else {
         return Ok(());
     };
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let faults = [
         (Fault::Slow(120_000), "did not finish within 1s"),
         (Fault::Fail, "the hypervisor refuses, by order"),
@@ -147,7 +147,7 @@ fn a_status_command_that_is_of_no_use_is_told_and_failovers_go_on() -> Result<()
     let spoken = lab.hotpair(&["status"])?;
     ensure!(spoken.stdout.contains("what runs of web cannot be told"), "{spoken:?}");
     let (old, survivor) = (lab.primary()?, lab.standby()?);
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     old.kill()?;
     lab.wait_pair("the failover", |pair| pair.primary == Some(survivor.slot()))?;
     ensure!(lab.pair()?.protection == Protection::Unprotected);
@@ -182,8 +182,8 @@ fn a_pair_whose_commands_hang_does_not_delay_another_one() -> Result<()> {
 
     let before = other()?;
     let slot = before.primary.context("it serves")?;
-    let load = lab.client().load(Plan::udp(format!("{}:7", SECOND.1).parse()?))?;
-    wait_until("answers", Duration::from_secs(10), || load.so_far().answered() > 50)?;
+    let load = lab.client().load(Plan::udp(format!("{}:7", SECOND.1).parse()?).rate(200))?;
+    wait_until("answers", Duration::from_secs(10), || load.so_far().answered() > 20)?;
     let began = Instant::now();
     lab.machine_of(SECOND.0, slot)?.kill()?;
     wait_until("the second pair to be protected again", Duration::from_secs(10), || {

@@ -10,7 +10,7 @@ use hotpair_tests::load::{By, Load, Report};
 use hotpair_tests::vm::fault::Fault;
 use hotpair_tests::wait::wait_for;
 
-use crate::scenario::{load, patient, protected};
+use crate::scenario::{patient, protected, steady_load};
 
 /// How long a command takes that the controller is killed in the middle of.
 const SLOW: u64 = 500;
@@ -96,7 +96,7 @@ fn a_controller_killed_at_any_moment_loses_nothing_and_starts_nothing_twice() ->
     let mut dice = Dice::new(name)?;
     let builds = [Lab::usual_controller(), lab.dir().join("hotpair-of-another-build")];
     std::fs::copy(&builds[0], &builds[1])?;
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let (mut windows, mut reigns) = (Vec::new(), Vec::new());
     let mut since = load.elapsed();
     for round in 0..rounds {

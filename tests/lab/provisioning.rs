@@ -8,7 +8,7 @@ use hotpair_tests::lab::{Lab, Machine};
 use hotpair_tests::vm::fault::Fault;
 use hotpair_tests::wait::wait_for;
 
-use crate::scenario::{fail_over, load, patient, protected};
+use crate::scenario::{fail_over, patient, protected, steady_load};
 
 /// The next machine in the slot, as soon as it runs.
 fn successor(lab: &Lab, old: &Machine) -> Result<Machine> {
@@ -25,7 +25,7 @@ fn a_new_standby_that_dies_on_its_way_is_made_again() -> Result<()> {
     let Some(lab) = protected(name, patient().start_within(Duration::from_secs(60)))? else {
         return Ok(());
     };
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let primary = lab.primary()?;
     let gone = |old: &Machine| {
         lab.wait_pair("its loss to be seen", |pair| {

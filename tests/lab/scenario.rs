@@ -31,6 +31,14 @@ pub(crate) fn load(lab: &Lab) -> Result<Load> {
     Ok(load)
 }
 
+/// A load for tests that forbid any loss over a long time: at this rate a machine that has other things to do may let the
+/// frames wait for a second before a veth's ring of 256 overflows, which would look like hotpair's doing.
+pub(crate) fn steady_load(lab: &Lab) -> Result<Load> {
+    let load = lab.client().load(Plan::udp(lab.client().echo()?).rate(200))?;
+    wait_until("answers from the entry address", Duration::from_secs(10), || load.so_far().answered() > 20)?;
+    Ok(load)
+}
+
 /// What came of a failover.
 pub(crate) struct Outcome {
     pub(crate) before: PairStatus,

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use hotpair_tests::lab::{Lab, Machine};
 use hotpair_tests::netns::run;
 
-use crate::scenario::{fail_over, load, patient, protected};
+use crate::scenario::{fail_over, patient, protected, steady_load};
 
 /// What becomes of the file's bytes.
 type Damage = fn(Vec<u8>) -> Vec<u8>;
@@ -37,7 +37,7 @@ fn a_damaged_state_file_is_refused_and_moving_it_away_works() -> Result<()> {
     let name = "a_damaged_state_file_is_refused_and_moving_it_away_works";
     let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
     fail_over(&lab, |old| old.kill())?;
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let damages: [(&str, Damage); 4] = [
         ("cut off", |bytes| bytes[..bytes.len() / 3].to_vec()),
         ("empty", |_| Vec::new()),
@@ -81,7 +81,7 @@ fn a_damaged_state_file_is_refused_and_moving_it_away_works() -> Result<()> {
 fn a_state_file_that_may_not_be_read_is_refused_by_name() -> Result<()> {
     let name = "a_state_file_that_may_not_be_read_is_refused_by_name";
     let Some(mut lab) = protected(name, patient().quiet())? else { return Ok(()) };
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let before = lab.pair()?;
     lab.stop_controller()?;
     let file = state_file(&lab);

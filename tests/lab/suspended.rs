@@ -9,7 +9,7 @@ use hotpair_tests::lab::{Lab, Machine};
 use hotpair_tests::vm::fault::Fault;
 use hotpair_tests::wait::wait_until;
 
-use crate::scenario::{load, patient, protected};
+use crate::scenario::{patient, protected, steady_load};
 
 /// Half a minute when there is time for it.
 fn absence() -> Duration {
@@ -22,7 +22,7 @@ fn a_controller_without_time_costs_no_packet_and_shoots_nobody() -> Result<()> {
     let Some(mut lab) = protected(name, patient().start_within(Duration::from_secs(2)))? else {
         return Ok(());
     };
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     let primary = lab.primary()?;
     // A start that takes its time is under way, well within its deadline; it ends while nobody looks.
     lab.fault("start", Some(Fault::Slow(1_000)))?;
@@ -56,7 +56,7 @@ fn who_died_while_the_controller_had_no_time_is_replaced_when_it_has() -> Result
     let before = lab.pair()?;
     let (old, survivor) = (lab.primary()?, lab.standby()?);
     let told = lab.history()?.len();
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     lab.suspend_controller(true)?;
     std::thread::sleep(Duration::from_millis(500));
     old.kill()?;
@@ -92,7 +92,7 @@ fn a_standby_that_died_while_the_controller_was_dead_is_replaced_when_it_is_back
     let Some(mut lab) = protected(name, patient())? else { return Ok(()) };
     let (primary, standby) = (lab.primary()?, lab.standby()?);
     let before = lab.pair()?;
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
     lab.kill_controller();
     standby.kill()?;
     wait_until("its end", Duration::from_secs(5), || !standby.is_alive())?;

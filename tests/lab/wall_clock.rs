@@ -10,7 +10,7 @@ use hotpair::api::types::RecordKind;
 use hotpair_tests::lab::PAIR;
 use hotpair_tests::netns::run;
 
-use crate::scenario::{load, patient};
+use crate::scenario::{patient, steady_load};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -39,7 +39,7 @@ fn a_clock_set_by_an_hour_moves_nobody_and_keeps_the_history_in_order() -> Resul
     ]);
     lab.start_controller()?;
     lab.wait_protected()?;
-    let load = load(&lab)?;
+    let load = steady_load(&lab)?;
 
     for hours in [1, 0, -1, 0] {
         let before = lab.wait_protected()?;

@@ -9,7 +9,7 @@ use crate::exec::{cargo, interrupts, is_root, quiet, say, watched};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Also the long tests: many failovers in a row.
+    /// Also the long tests: many failovers in a row, hundreds of kills, half a minute without time.
     #[arg(long)]
     soak: bool,
     /// Only tests whose name contains this.

@@ -196,7 +196,7 @@ pub(crate) struct Shared {
     pub(crate) uplink: Link,
     pub(crate) history: history::History,
     pub(crate) troubles: Arc<Troubles>,
-    /// Troubles with it: as a whole (`hypervisor`), and by pair.
+    /// Troubles with it: as a whole ([`Troubles::HYPERVISOR`]), and by pair.
     pub(crate) hypervisor_troubles: Troubles,
     /// On the data plane's clock, which nobody sets.
     pub(crate) started_at: pair::Nanos,
@@ -215,6 +215,9 @@ pub(crate) struct Shared {
 pub(crate) struct Troubles(Mutex<BTreeMap<String, String>>);
 
 impl Troubles {
+    /// What is about the hypervisor as a whole. No pair can have this name.
+    pub(crate) const HYPERVISOR: &str = "the hypervisor";
+
     pub(crate) fn set(&self, about: &str, what: Option<String>) {
         let mut troubles = self.0.lock().expect("nobody panics with it");
         match what {
@@ -230,6 +233,10 @@ impl Troubles {
                 }
             }
         }
+    }
+
+    fn of(&self, about: &str) -> Option<String> {
+        self.0.lock().expect("nobody panics with it").get(about).cloned()
     }
 
     fn list(&self) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hotpair_abi::Slot;
 use hotpair_abi::heartbeat;
 
-use super::{PairFacts, Shared, boottime, wall_ms};
+use super::{PairFacts, Shared, Troubles, boottime, wall_ms};
 use crate::api::types::{
     API_VERSION, Count, HypervisorStatus, MemberPhase, MemberStatus, PairStatus, Protection, Record, Refusal,
     Show, Status,
@@ -26,9 +26,24 @@ fn wall_of(then: Nanos, now: Nanos) -> u64 {
     wall_ms().saturating_sub(now.saturating_sub(then) / 1_000_000)
 }
 
+/// What is wrong with the hypervisor as a whole, or else with some pairs: a thousand of them suffer from the same.
+fn hypervisor_trouble(troubles: &Troubles) -> Option<String> {
+    const TOLD: usize = 3;
+    let by_pair = || {
+        let list = troubles.list();
+        let more = list.len().saturating_sub(TOLD);
+        let told = list[..list.len() - more].join("; ");
+        match more {
+            _ if list.is_empty() => None,
+            0 => Some(told),
+            more => Some(format!("{told}; and {more} pairs more")),
+        }
+    };
+    troubles.of(Troubles::HYPERVISOR).or_else(by_pair)
+}
+
 pub(super) fn status(shared: &Shared, pairs: Vec<PairStatus>) -> Status {
-    let troubles = shared.hypervisor_troubles.list();
-    let why = (!troubles.is_empty()).then(|| troubles.join("; "));
+    let why = hypervisor_trouble(&shared.hypervisor_troubles);
     Status {
         api: API_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -152,4 +167,26 @@ pub(super) fn show(shared: &Shared, facts: &PairFacts, pair: PairStatus) -> Resu
             .map(|(counter, packets)| Count { name: counter.name().to_owned(), packets })
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_that_all_pairs_have_is_told_once() {
+        let troubles = Troubles::default();
+        assert_eq!(hypervisor_trouble(&troubles), None);
+        for pair in ["a", "b", "c", "d", "e"] {
+            troubles.set(pair, Some(format!("{pair} cannot be told")));
+        }
+        let told = "a cannot be told; b cannot be told; c cannot be told; and 2 pairs more";
+        assert_eq!(hypervisor_trouble(&troubles).as_deref(), Some(told));
+        troubles.set(Troubles::HYPERVISOR, Some("it is away".into()));
+        assert_eq!(hypervisor_trouble(&troubles).as_deref(), Some("it is away"));
+        for about in [Troubles::HYPERVISOR, "a", "b", "c", "d"] {
+            troubles.set(about, None);
+        }
+        assert_eq!(hypervisor_trouble(&troubles).as_deref(), Some("e cannot be told"));
+    }
 }

@@ -10,7 +10,7 @@ use hotpair_abi::{PairId, Slot};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{PairFacts, RunError, Shared, execute};
+use super::{PairFacts, RunError, Shared, Troubles, execute};
 use crate::config::Source;
 use crate::hypervisor::VmEvent;
 use crate::network::{Announcer, LinkChange, LinkEvent, Prober};
@@ -173,10 +173,10 @@ async fn watch_hypervisor(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceive
                 }
             }
             VmEvent::Unreachable { why } => {
-                shared.hypervisor_troubles.set("hypervisor", Some(why));
+                shared.hypervisor_troubles.set(Troubles::HYPERVISOR, Some(why));
             }
             VmEvent::Reachable => {
-                shared.hypervisor_troubles.set("hypervisor", None);
+                shared.hypervisor_troubles.set(Troubles::HYPERVISOR, None);
                 shared.engine.everyone(Event::Reachable);
             }
         }
