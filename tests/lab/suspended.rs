@@ -25,7 +25,7 @@ fn a_controller_without_time_costs_no_packet_and_shoots_nobody() -> Result<()> {
     let load = steady_load(&lab)?;
     let primary = lab.primary()?;
     // A start that takes its time is under way, well within its deadline; it ends while nobody looks.
-    lab.fault("start", Some(Fault::Slow(1_000)))?;
+    lab.fault("start", Some(Fault::Slow(400)))?;
     lab.standby()?.kill()?;
     let begun =
         |lab: &Lab| lab.asked().is_ok_and(|asked| asked.iter().any(|a| a.verb == "start" && a.end.is_none()));

@@ -254,7 +254,12 @@ async fn run(
     let mut waited = Waited(pid.and_then(note));
     let stdout = Tail::follow(child.stdout.take());
     let stderr = Tail::follow(child.stderr.take());
-    let Ok(status) = tokio::time::timeout(deadline, child.wait()).await else {
+    let ended = match tokio::time::timeout(deadline, child.wait()).await {
+        Ok(ended) => Some(ended),
+        // After a time in which this process got none, the deadline may be heard of before the end.
+        Err(_) => child.try_wait().transpose(),
+    };
+    let Some(status) = ended else {
         if let Some(group) = pid.and_then(rustix::process::Pid::from_raw) {
             // It may be gone already.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
