@@ -20,6 +20,7 @@ mod one_voice;
 mod provisioning;
 mod refusal;
 mod replacement;
+mod scale;
 mod scenario;
 mod service;
 mod state_file;

@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod demo;
 pub mod ethtool;
 pub mod frames;
+pub mod herd;
 pub mod interrupt;
 pub mod lab;
 pub mod load;

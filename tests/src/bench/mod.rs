@@ -16,6 +16,7 @@ pub mod failover;
 mod machine;
 pub mod packets;
 mod preferred;
+pub mod scale;
 mod sheet;
 
 use std::fmt::Display;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use hotpair_tests::bench::{Machine, failover, packets, say};
+use hotpair_tests::bench::{Machine, failover, packets, say, scale};
 
 /// Measures, side by side with what it is compared with.
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum What {
     Packets(packets::Options),
     /// What a failover costs a client, beside keepalived.
     Failover(failover::Options),
+    /// What many pairs cost.
+    Scale(scale::Options),
     /// A server for `failover`.
     #[command(hide = true)]
     Echo(failover::Echo),
@@ -46,6 +48,7 @@ fn run(options: &Options) -> Result<()> {
     let sheet = match &options.what {
         What::Packets(packets) => packets::run(packets, begin(options)?)?,
         What::Failover(failover) => failover::run(failover, begin(options)?)?,
+        What::Scale(scale) => scale::run(scale, begin(options)?)?,
         What::Echo(echo) => return failover::echo(echo),
     };
     sheet.publish(&options.out)

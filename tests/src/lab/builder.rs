@@ -8,6 +8,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{ENTRY, Lab, METRICS, PAIR, UPLINK};
+use crate::herd;
+
+/// Where a herd's commands are.
+pub(super) const HERD: &str = "herd";
 
 /// A lab that is yet to be started.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub(super) struct Plan {
     pub(super) quiet: bool,
     pub(super) metrics: bool,
     pub(super) second: bool,
+    /// So many pairs whose members are a [`crate::herd`], instead of one with machines.
+    pub(super) herd: usize,
 }
 
 impl Default for Builder {
@@ -52,6 +58,7 @@ impl Default for Builder {
                 quiet: false,
                 metrics: false,
                 second: false,
+                herd: 0,
             },
         }
     }
@@ -128,6 +135,13 @@ impl Builder {
         self
     }
 
+    /// So many pairs whose members are a herd, instead of one with machines: [`Lab::herd`] brings it up.
+    #[must_use]
+    pub fn herd(mut self, pairs: usize) -> Self {
+        self.plan.herd = pairs;
+        self
+    }
+
     /// Namespaces, wire and files, but no controller.
     ///
     /// # Errors
@@ -155,13 +169,21 @@ impl Plan {
         let mut text = String::new();
         let _ = write!(
             text,
-            "[host]\nname = \"lab\"\nuplink = \"{UPLINK}\"\nxdp = \"native\"\ninternal_net = \"10.78.0.0/24\"\n\
+            "[host]\nname = \"lab\"\nuplink = \"{UPLINK}\"\nxdp = \"native\"\ninternal_net = \"10.78.0.0/{}\"\n\
              state_dir = {}\nrun_dir = {}\nbpf_dir = {}\n{}\n[hypervisor]\nkind = \"command\"\n\n",
+            if self.herd > 0 { 16 } else { 24 },
             at("state"),
             at("run"),
             at("bpf/hotpair"),
             if self.metrics { format!("metrics = \"{METRICS}\"\n") } else { String::new() },
         );
+        for pair in 0..self.herd {
+            let entry = herd::entries(pair).map(|address| address.to_string());
+            self.pair(&mut text, dir, &herd::pair_name(pair), &entry);
+        }
+        if self.herd > 0 {
+            return text;
+        }
         let entry: Vec<_> = self.entry.iter().map(ToString::to_string).collect();
         self.pair(&mut text, dir, &self.name, &entry);
         if self.second {
@@ -197,6 +219,9 @@ impl Plan {
 
     /// The command that starts, stops, ... a member.
     pub(super) fn machine_command(&self, dir: &Path, verb: &str) -> Vec<String> {
+        if self.herd > 0 {
+            return vec![dir.join(HERD).join("herd").display().to_string(), verb.to_owned()];
+        }
         let interval = match self.source {
             "agent" => humantime::format_duration(self.interval).to_string(),
             _ => "0".to_string(),

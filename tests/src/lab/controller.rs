@@ -44,7 +44,8 @@ impl Lab {
     /// When it does not; with its log.
     pub fn start_controller(&mut self) -> Result<()> {
         self.launch_controller()?;
-        let answered = wait_for("the controller to answer", Duration::from_secs(10), || {
+        let patience = Duration::from_secs(10) + Duration::from_millis(100) * u32::try_from(self.plan.herd)?;
+        let answered = wait_for("the controller to answer", patience, || {
             if let Some(process) = &mut self.controller
                 && let Some(status) = process.child.try_wait()?
             {
@@ -56,6 +57,15 @@ impl Lab {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) | Err(error) => Err(error.context(self.log())),
         }
+    }
+
+    /// Starts the controller, waits until it answers, and tells its process.
+    ///
+    /// # Errors
+    /// As [`Lab::start_controller`].
+    pub fn start_controller_and_tell(&mut self) -> Result<u32> {
+        self.start_controller()?;
+        self.controller.as_ref().map(|process| process.child.id()).context("it has ended")
     }
 
     /// Starts the controller and does not wait for anything.

@@ -36,6 +36,7 @@ pub use host::Host;
 pub use member::Machine;
 pub use topology::{CLIENT_LINK, CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6, UPLINK};
 
+use crate::herd::{self, Herd};
 use builder::Plan;
 pub(crate) use builder::binary;
 use topology::Topology;
@@ -91,6 +92,9 @@ impl Lab {
             fs::create_dir(lab.dir.join(room))?;
         }
         lab.restore_image()?;
+        if lab.plan.herd > 0 {
+            herd::write_commands(&lab.dir.join(builder::HERD))?;
+        }
         fs::write(lab.config_file(), lab.plan.config(&lab.dir)).context("cannot write the configuration")?;
         Ok(lab)
     }
@@ -123,6 +127,15 @@ impl Lab {
     #[must_use]
     pub fn host(&self) -> Host<'_> {
         Host { netns: &self.topology.host }
+    }
+
+    /// The members of the lab's many pairs: they beat from when they are started until this is dropped.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn herd(&self) -> Result<Herd> {
+        let dir = self.dir.join(builder::HERD);
+        Herd::start(&self.topology.host, &dir, self.plan.herd, self.plan.interval)
     }
 
     /// The machine that runs in a slot of the pair now.
@@ -224,6 +237,11 @@ impl Drop for Lab {
             eprintln!("--- log of the controller of lab {}:\n{}---", self.id, self.log());
         }
         self.controller = None;
+        if self.plan.herd > 0 {
+            // Thousands of taps: with their namespace the kernel would take them one by one, for a minute and behind
+            // our back, and nobody on this machine could change a link meanwhile.
+            let _ = self.hotpair(&["cleanup"]);
+        }
         reaper::remove(&self.id);
     }
 }

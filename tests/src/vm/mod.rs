@@ -12,7 +12,7 @@ mod agent;
 mod guest;
 mod machine;
 mod services;
-mod tap;
+pub(crate) mod tap;
 mod verbs;
 
 pub use machine::{NO_AGENT, Options as MachineOptions};

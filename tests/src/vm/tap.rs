@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use anyhow::{Context, Result};
 
 /// Bytes of `struct virtio_net_hdr` before each frame.
-pub(super) const VNET_HEADER: usize = 10;
+pub(crate) const VNET_HEADER: usize = 10;
 /// Header, and the largest frame a segment offload makes.
 pub(super) const LARGEST: usize = VNET_HEADER + 18 + 65536;
 
@@ -30,7 +30,7 @@ fn ifreq(name: &str) -> libc::ifreq {
 
 /// Plugs into the tap of this name in the calling thread's namespace, as QEMU does; makes it where there is none. Frames
 /// carry virtio headers and keep their unfinished checksums and segments.
-pub(super) fn plug_into(name: &str) -> Result<File> {
+pub(crate) fn plug_into(name: &str) -> Result<File> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun").context("/dev/net/tun")?;
     let mut request = ifreq(name);
     request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;

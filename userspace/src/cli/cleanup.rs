@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::StreamExt;
 use hotpair_abi::{PairId, Slot};
 use tokio::sync::mpsc;
 
@@ -16,6 +17,8 @@ use crate::error::chain;
 use crate::hypervisor::{Hypervisor, MemberSpec};
 use crate::network::Network;
 
+/// Pairs whose members are ended at the same time.
+const MEMBERS_AT_ONCE: usize = 16;
 /// How long a hypervisor may take to be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -147,18 +150,36 @@ async fn members(config: &Config, done: &mut Done) {
         Ok(hypervisor) => hypervisor,
         Err(error) => return done.failed(chain(&error)),
     };
-    for pair in &config.pairs {
-        if let Err(why) = members_of(config, pair, &hypervisor, done).await {
+    let mut pairs = futures_util::stream::iter(&config.pairs)
+        .map(|pair| {
+            let hypervisor = &hypervisor;
+            async move { (pair, members_of(config, pair, hypervisor).await) }
+        })
+        .buffered(MEMBERS_AT_ONCE);
+    while let Some((pair, (removed, result))) = pairs.next().await {
+        removed.into_iter().for_each(|what| done.removed(what));
+        if let Err(why) = result {
             done.failed(format!("members of {}: {why}", pair.name));
         }
     }
 }
 
+/// What was removed, and why not all of it.
 async fn members_of(
     config: &Config,
     pair: &Pair,
     hypervisor: &Arc<dyn Hypervisor>,
-    done: &mut Done,
+) -> (Vec<String>, Result<(), String>) {
+    let mut removed = Vec::new();
+    let result = remove_members(config, pair, hypervisor, &mut removed).await;
+    (removed, result)
+}
+
+async fn remove_members(
+    config: &Config,
+    pair: &Pair,
+    hypervisor: &Arc<dyn Hypervisor>,
+    removed: &mut Vec<String>,
 ) -> Result<(), String> {
     // The first question may come before the connection stands.
     let start = tokio::time::Instant::now();
@@ -177,7 +198,7 @@ async fn members_of(
         let member = spec(config, pair, slot, generation);
         hypervisor.stop(&member).await.map_err(|error| chain(&error))?;
         hypervisor.release(&member, Release::Delete).await.map_err(|error| chain(&error))?;
-        done.removed(format!("member {slot} of {}, generation {generation}", pair.name));
+        removed.push(format!("member {slot} of {}, generation {generation}", pair.name));
     }
     let left = hypervisor.leftovers(&pair.name).await.map_err(|error| chain(&error))?;
     if left.is_empty() { Ok(()) } else { Err(format!("still there: {}", left.join(", "))) }

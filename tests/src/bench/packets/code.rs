@@ -13,6 +13,7 @@ const XDP_TX: i32 = 3;
 const TC_ACT_SHOT: i32 = 2;
 
 const MAP_LOOKUP_ELEM: i32 = 1;
+const GET_PRANDOM_U32: i32 = 7;
 const REDIRECT_MAP: i32 = 51;
 
 /// BPF_F_BROADCAST
@@ -77,6 +78,32 @@ fn addressed(mac: [u8; 6], then: &[u64]) -> Vec<u64> {
 /// Sends every frame back out, to this MAC: the generator.
 pub(super) fn sender(to: [u8; 6]) -> Result<OwnedFd> {
     bpf::load("bench_sender", Hook::Xdp, &addressed(to, &[set(0, XDP_TX), EXIT]))
+}
+
+/// Sends every frame, an IPv6 packet, back out to this MAC, with the last 32 bits of its destination address anything
+/// from `first` on, `count` of them, at random.
+pub(in crate::bench) fn spreading_sender(to: [u8; 6], first: u32, count: u32) -> Result<OwnedFd> {
+    let mut code = vec![
+        copy(6, 1),
+        call(GET_PRANDOM_U32),
+        // Modulo, sum, network byte order.
+        instruction(0x94, 0, 0, 0, count.cast_signed()),
+        instruction(0x04, 0, 0, 0, first.cast_signed()),
+        instruction(0xdc, 0, 0, 0, 32),
+        copy(7, 0),
+        copy(1, 6),
+        load32(2, 1, 0),
+        load32(3, 1, 4),
+        copy(4, 2),
+        add(4, 54),
+        // r4 <= r3: two on
+        instruction(0xbd, 4, 3, 2, 0),
+        set(0, XDP_DROP),
+        EXIT,
+        instruction(0x63, 2, 7, 50, 0),
+    ];
+    code.extend(addressed(to, &[set(0, XDP_TX), EXIT]));
+    bpf::load("bench_spread", Hook::Xdp, &code)
 }
 
 /// A devmap.

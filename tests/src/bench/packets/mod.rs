@@ -14,6 +14,9 @@ mod code;
 mod path;
 mod ways;
 
+pub(super) use code::spreading_sender;
+pub(super) use path::{Gate, stay_on_one_cpu};
+
 use std::time::Duration;
 
 use anyhow::{Context, Result};

@@ -16,16 +16,16 @@ use crate::{ethtool, interrupt, xdp_pass};
 const FEW: u32 = 50_000;
 
 /// Where frames go in: `gN`, whose other end is the uplink `uN`.
-pub(super) struct Gate {
-    pub(super) uplink: String,
-    index: u32,
+pub(in crate::bench) struct Gate {
+    pub(in crate::bench) uplink: String,
+    pub(in crate::bench) index: u32,
     sender: OwnedFd,
     _pass: OwnedFd,
 }
 
 impl Gate {
     /// Makes the veth. Frames go out to `mac`.
-    pub(super) fn new(number: usize, mac: [u8; 6]) -> Result<Gate> {
+    pub(in crate::bench) fn new(number: usize, mac: [u8; 6]) -> Result<Gate> {
         let (gate, uplink) = (format!("g{number}"), format!("u{number}"));
         veth(&gate, &uplink)?;
         // Without a program of its own, or GRO, an end of a veth takes no XDP frames.
@@ -126,7 +126,7 @@ impl Path {
 }
 
 /// Everything on the CPU that the thread is on: the frames' receivers run where their sender does.
-pub(super) fn stay_on_one_cpu() -> Result<()> {
+pub(in crate::bench) fn stay_on_one_cpu() -> Result<()> {
     let cpu = rustix::thread::sched_getcpu();
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu);

@@ -1,0 +1,66 @@
+//! `bench scale`: what many pairs cost. Frames a second with 1 to 10,000 pairs in the maps, and what a controller takes
+//! that has nothing to do but to hear their members beat.
+//!
+//! | file | about |
+//! | --- | --- |
+//! | `frames.rs` | data planes of different sizes, side by side, and frames through them |
+//! | `rest.rs` | a controller at rest: processor and memory |
+//!
+//! The members' NICs are taps that nobody reads: the kernel's redirect ends there, with however many pairs. That frames
+//! were duplicated for the pair they were sent to is seen by the data plane's counters; that they arrive, by the tests.
+
+mod frames;
+mod rest;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Machine, Series, Sheet};
+use crate::alone::alone;
+
+/// How much to measure.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Numbers of pairs.
+    #[arg(long, default_values_t = [1, 10, 100, 1000, 10_000], value_delimiter = ',')]
+    pub pairs: Vec<usize>,
+    /// Turns: in each, every number of pairs is measured once.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Frames that are sent through each in a turn.
+    #[arg(long, default_value_t = 2_000_000)]
+    pub frames: u32,
+    /// For how long a controller at rest is watched, each time of three; 0s for not at all.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub rest: Duration,
+}
+
+/// As many pairs, in words.
+fn pairs(count: usize) -> String {
+    if count == 1 { "1 pair".to_owned() } else { format!("{count} pairs") }
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a data plane or a controller cannot be set up, or a frame goes the wrong way.
+pub fn run(options: &Options, machine: Machine) -> Result<Sheet> {
+    let mut sheet = Sheet::new(
+        "scale",
+        "Many pairs: frames duplicated, and a controller at rest with all members beating",
+        machine,
+    );
+    for series in alone(|| frames::measure(options))? {
+        let first = &series[0];
+        for (number, own) in series.iter().enumerate() {
+            sheet.add(own, if number == 0 { &[] } else { std::slice::from_ref(&first) })?;
+        }
+    }
+    for count in options.pairs.iter().filter(|_| !options.rest.is_zero()) {
+        for series in rest::measure(*count, options.rest)? {
+            sheet.add(&series, &[] as &[&Series])?;
+        }
+    }
+    Ok(sheet)
+}
