@@ -25,6 +25,15 @@ pub const fn fold(sum: u64) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
+/// Folds a large sum into 16 bits, in memory order.
+#[inline(always)]
+#[must_use]
+pub const fn fold64(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
+    fold(sum)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ macro_rules! counters {
 }
 
 /// Counters in a row, a power of two; the numbers above [`Counter::ALL`] are unused.
-pub const PER_ROW: u32 = 64;
+pub const PER_ROW: u32 = 128;
 
 counters! {
     // from_uplink
@@ -148,6 +148,36 @@ counters! {
     // the latch
     /// The data plane failed over by itself.
     LatchTripped = 56, "latch_tripped";
+
+    // TCP connections
+    /// A TCP header that cannot be one: treated as a packet of no connection.
+    TcpMalformed = 64, "tcp_malformed";
+    /// A new connection found the table full, or no memory: it is not protected.
+    TcpTableFull = 65, "tcp_table_full";
+    /// The standby was not handed a segment of a connection that it does not have, or not yet.
+    TcpNotForStandby = 66, "tcp_not_for_standby";
+    /// A segment was translated for a member.
+    TcpTranslated = 67, "tcp_translated";
+    /// A SYN-ACK waited for the other member's.
+    TcpSynAckHeld = 68, "tcp_syn_ack_held";
+    /// An acknowledgement waited for the standby's.
+    TcpAckHeld = 69, "tcp_ack_held";
+    /// A FIN or RST waited for the standby's.
+    TcpCloseHeld = 70, "tcp_close_held";
+    /// A suppressed segment of the standby was cut down to tell the client what both members have.
+    TcpConverted = 71, "tcp_converted";
+    /// A member was told in the client's name what the client has acknowledged.
+    TcpTold = 72, "tcp_told";
+    /// After a takeover: the new primary sent what the client has already.
+    TcpAlreadyThere = 73, "tcp_already_there";
+    /// A connection that could not be carried over was reset.
+    TcpReset = 74, "tcp_reset";
+    /// The standby was late: acknowledgements no longer waited for it.
+    TcpGateOpened = 75, "tcp_gate_opened";
+    /// The standby had caught up: acknowledgements wait for it again.
+    TcpGateClosed = 76, "tcp_gate_closed";
+    /// A segment could not be translated (the kernel refused): dropped.
+    TcpRewriteFailed = 77, "tcp_rewrite_failed";
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! | `PORTS` | hash | ifindex of a tap -> [`Port`] |
 //! | `GROUPS` | array of devmaps | pair -> devmap of 2: both taps |
 //! | `TAPS` | devmap | pair * 2 + slot -> tap |
+//! | `CONNECTIONS` | hash | [`Tuple`] -> [`crate::tcp::connection::Connection`] |
 //! | `HANDOVER` | LRU hash | [`Flow`] -> epoch of the handover that saw it |
 //! | `RETURN` | LRU hash | [`ReturnKey`] -> [`ReturnPath`] (tagged frames only) |
 //! | `STATS` | per-CPU array | pair + 1 -> its counters, u64 each; row 0 belongs to no pair |
@@ -50,6 +51,8 @@ pub struct Entry {
 pub const PAIR_IN_USE: u32 = 1 << 0;
 /// [`Pair::flags`]: any frame of a member counts as a sign of life (`heartbeat.source = "probe"`).
 pub const PAIR_PROBE: u32 = 1 << 1;
+/// [`Pair::flags`]: its TCP connections are kept fit for a takeover.
+pub const PAIR_TCP: u32 = 1 << 2;
 
 /// A pair, as the programs see it. The controller writes all of it but `tripped_epoch` and `conflict_event_ns`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,8 +80,14 @@ pub struct Pair {
     pub pad2: [u8; 4],
     /// Written by the programs: CLOCK_BOOTTIME (nanoseconds) of the last address conflict reported, one a second at most.
     pub conflict_event_ns: u64,
+    /// Since when the present member of each slot is there, CLOCK_BOOTTIME nanoseconds: it knows no older connection.
+    pub since_ns: [u64; 2],
+    /// How long the standby may be late with a TCP connection before nothing waits for it, nanoseconds.
+    pub lag_limit_ns: u64,
+    /// How long a FIN or RST waits for the other member's, nanoseconds.
+    pub close_limit_ns: u64,
     /// Zero; makes a pair two cache lines, so that no two pairs share one.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 2],
 }
 
 /// A member's signs of life. Written by `from_guest` only.
@@ -149,6 +158,24 @@ pub struct Flow {
     pub pad: [u8; 3],
 }
 
+/// Key of `CONNECTIONS`: one client's TCP connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Tuple {
+    /// The client's address, as a map key.
+    pub remote: Address,
+    /// The entry address, as a map key.
+    pub entry: Address,
+    /// Client port and entry port in the order of memory, as in the client's packet.
+    pub ports: u32,
+    /// Outer VLAN tag: TPID in the upper half, VLAN id in the lower; 0 for none.
+    pub outer: u32,
+    /// Inner VLAN tag, or zero.
+    pub inner: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
 /// Key of `RETURN`: who a tagged frame goes back to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -188,7 +215,8 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Address, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath};
+    use super::{Address, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
+    use crate::tcp::connection::Connection;
 
     macro_rules! pod {
         ($($name:ty),*) => { $(
@@ -196,5 +224,5 @@ mod pod {
             unsafe impl aya::Pod for $name {}
         )* };
     }
-    pod!(Address, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath);
+    pod!(Address, Connection, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple);
 }

@@ -10,6 +10,8 @@
 //! bit  3      handover: a planned switchover drains (see `handover` below)
 //! bit  4, 5   muted: nothing of slot 0 / slot 1 goes anywhere
 //! bit  6      mirror: both members receive every packet
+//! bit  7      protect: a standby is in service, TCP connections are kept fit for it
+//! bit  8      gate: what a client sees acknowledged, the standby has too
 //! bits 16-63  epoch
 //! ```
 
@@ -21,6 +23,8 @@ const PAUSED: u64 = 1 << 2;
 const HANDOVER: u64 = 1 << 3;
 const MUTED: u64 = 1 << 4;
 const MIRROR: u64 = 1 << 6;
+const PROTECT: u64 = 1 << 7;
+const GATE: u64 = 1 << 8;
 const EPOCH_SHIFT: u32 = 16;
 const FLAGS: u64 = (1 << EPOCH_SHIFT) - 1;
 
@@ -153,6 +157,34 @@ impl RoleWord {
     pub const fn with_mirror(self, on: bool) -> Self {
         self.with(MIRROR, on)
     }
+
+    /// Whether a standby is in service, for which TCP connections are kept fit.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protect(self) -> bool {
+        self.has(PROTECT)
+    }
+
+    /// Sets whether a standby is in service.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_protect(self, on: bool) -> Self {
+        self.with(PROTECT, on)
+    }
+
+    /// Whether acknowledgements wait for the standby.
+    #[inline(always)]
+    #[must_use]
+    pub const fn gate(self) -> bool {
+        self.has(GATE)
+    }
+
+    /// Sets whether acknowledgements wait for the standby.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_gate(self, on: bool) -> Self {
+        self.with(GATE, on)
+    }
 }
 
 impl core::fmt::Debug for RoleWord {
@@ -165,6 +197,8 @@ impl core::fmt::Debug for RoleWord {
             .field("handover", &self.handover())
             .field("muted", &[self.muted(Slot::Zero), self.muted(Slot::One)])
             .field("mirror", &self.mirror())
+            .field("protect", &self.protect())
+            .field("gate", &self.gate())
             .finish()
     }
 }
@@ -178,10 +212,12 @@ mod tests {
         #[test]
         fn every_field_keeps_to_itself(
             epoch in 0..=Epoch::MAX.0, active: bool, held: bool, paused: bool, handover: bool,
-            muted: [bool; 2], mirror: bool,
+            muted: [bool; 2], mirror: bool, protect: bool, gate: bool,
         ) {
             let slot = Slot::from_bit(u64::from(active));
             let word = RoleWord::new(Epoch(3), slot.other())
+                .with_gate(gate)
+                .with_protect(protect)
                 .with_mirror(mirror)
                 .with_muted(Slot::One, muted[1])
                 .with_muted(Slot::Zero, muted[0])
@@ -197,6 +233,7 @@ mod tests {
             prop_assert_eq!(word.handover(), handover);
             prop_assert_eq!([word.muted(Slot::Zero), word.muted(Slot::One)], muted);
             prop_assert_eq!(word.mirror(), mirror);
+            prop_assert_eq!((word.protect(), word.gate()), (protect, gate));
         }
     }
 }

@@ -48,6 +48,18 @@ impl Exit {
         Exit(((row as u64) << 32) | ((why as u64 & 0xff) << 8) | (action as u64 & 0xff))
     }
 
+    /// As a word that is larger than any `u32`: no row but the one of no pair is zero.
+    #[inline(always)]
+    pub const fn into_word(self) -> u64 {
+        self.0
+    }
+
+    /// From such a word.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Exit {
+        Exit(word)
+    }
+
     /// Counts and gives the verdict.
     #[inline(always)]
     pub fn take(self) -> i32 {

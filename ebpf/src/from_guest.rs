@@ -15,6 +15,7 @@ use hotpair_abi::{Address, HOST_V4, HOST_V6, ME_V4, ME_V6, PEER_V4, PEER_V6, Rol
 
 use crate::count::{Exit, NO_PAIR, row};
 use crate::packet::TcFrame;
+use crate::tcp::{self, from_member};
 use crate::{beat, guest_neighbour, internal, maps, out, role};
 
 /// Everything about the member that a frame comes from.
@@ -231,5 +232,17 @@ fn packet(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> Exit {
     if ip.dst == peer || ip.dst == host || ip.dst == me {
         return member.drop(Counter::InternalUnreachable);
     }
-    out::from_entry(frame, link, ip, member)
+    let mut decided = false;
+    if member.word.mirror()
+        && tcp::is_segment(ip)
+        && role::carries_tcp(member.pair)
+        && from_member::decide(frame, link, ip, member) == from_member::DECIDED
+    {
+        let exit = from_member::act(frame, ip, member);
+        if exit != from_member::SEND {
+            return Exit::from_word(exit);
+        }
+        decided = true;
+    }
+    out::from_entry(frame, link, ip, member, decided)
 }

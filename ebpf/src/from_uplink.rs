@@ -15,6 +15,7 @@ use hotpair_abi::{Address, Mac, RoleWord, Slot};
 
 use crate::count::{Exit, NO_PAIR, count, row};
 use crate::packet::XdpFrame;
+use crate::tcp::{self, from_client};
 use crate::{maps, role, uplink_neighbour};
 
 /// Leaves the frame to the host.
@@ -148,10 +149,13 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
         maps::remember(&key, link.src.bytes());
     }
     let taken_over = word.handover() && taken_over(frame, ip, word);
-    // The frame becomes the members' by its destination MAC, and by nothing else. Here, once: a devmap program would do
-    // it for each copy, at 20 to 30 ns apiece (docs/performance.md).
+    // The frame becomes the members' by its destination MAC; a TCP segment of a known connection becomes one member's by
+    // `to_guest`. Here, once: a devmap program does it for each copy.
     if frame.address_to(role::mac_pairs(pair)).is_none() {
         return drop(row, Counter::UplinkUnparsed);
+    }
+    if word.mirror() && tcp::is_segment(ip) && role::carries_tcp(pair) {
+        let _ = from_client::from_client(frame, link, ip, id);
     }
     let (why, action) = if word.mirror() {
         (Counter::UplinkMirrored, mirror(id, pair, word))

@@ -19,6 +19,8 @@ mod maps;
 mod out;
 mod packet;
 mod role;
+mod tcp;
+mod to_guest;
 mod to_guest_from_host;
 mod uplink_neighbour;
 
@@ -26,6 +28,12 @@ mod uplink_neighbour;
 #[xdp]
 pub fn from_uplink(ctx: XdpContext) -> u32 {
     end(&ctx, from_uplink::from_uplink(ctx.ctx)) as u32
+}
+
+/// XDP on the devmap's way out to a tap.
+#[xdp(map = "devmap")]
+pub fn to_guest(ctx: XdpContext) -> u32 {
+    to_guest::to_guest(ctx.ctx)
 }
 
 /// TCX at a tap's ingress.

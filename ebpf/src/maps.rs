@@ -7,7 +7,10 @@ use aya_ebpf::{
 use hotpair_abi::Address;
 use hotpair_abi::count::PER_ROW;
 use hotpair_abi::event::Event;
-use hotpair_abi::maps::{self, Entry, Flow, Port, ReturnKey, ReturnPath};
+use hotpair_abi::maps::{self, Entry, Flow, Port, ReturnKey, ReturnPath, Tuple};
+use hotpair_abi::tcp::connection::Connection;
+
+use crate::tcp::Scratch;
 
 /// BPF_F_MMAPABLE
 const MMAPABLE: usize = 1 << 10;
@@ -26,6 +29,10 @@ static PORTS: HashMap<u32, Port, 1> = HashMap::new();
 static GROUPS: ArrayOfMaps<DevMap<2>, 1> = ArrayOfMaps::new();
 #[btf_map]
 static TAPS: DevMap<1> = DevMap::new();
+#[btf_map]
+static CONNECTIONS: HashMap<Tuple, Connection, 1> = HashMap::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 static HANDOVER: LruHashMap<Flow, u64, 1> = LruHashMap::new();
 #[btf_map]
@@ -111,6 +118,31 @@ pub fn remember(key: &ReturnKey, mac: [u8; 6]) {
 pub fn return_path(key: &ReturnKey) -> Option<[u8; 6]> {
     // SAFETY: as in `remember`.
     unsafe { RETURN.get(key) }.map(|path| path.mac)
+}
+
+/// A TCP connection's row.
+#[inline(always)]
+pub fn connection(tuple: &Tuple) -> Option<*mut Connection> {
+    CONNECTIONS.get_ptr_mut(tuple)
+}
+
+/// A new row for a TCP connection, all zero. `None` if the table is full.
+#[inline(always)]
+pub fn new_connection(tuple: &Tuple) -> Option<*mut Connection> {
+    /// BPF_NOEXIST
+    const NOEXIST: u64 = 1;
+    static FRESH: Connection = Connection::FRESH;
+    // Another CPU may have been faster: then the row is there as well.
+    #[allow(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack")]
+    let _ = CONNECTIONS.insert(tuple, &FRESH, NOEXIST);
+    connection(tuple)
+}
+
+/// This CPU's room for what does not fit on the stack.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: a program that uses it is not interrupted by another one that does: both run with softirqs off.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
 /// A counter's cell on this CPU.

@@ -7,7 +7,7 @@ use hotpair_abi::flow::{self, Direction};
 use hotpair_abi::maps::{Pair, ReturnKey};
 use hotpair_abi::packet::{Ip, Link};
 use hotpair_abi::voice;
-use hotpair_abi::{Mac, RoleWord};
+use hotpair_abi::{Mac, RoleWord, Slot};
 
 use crate::count::{Exit, row};
 use crate::from_guest::Member;
@@ -15,19 +15,10 @@ use crate::internal::address;
 use crate::packet::TcFrame;
 use crate::{maps, role};
 
-/// A packet whose source is one of the pair's entry addresses.
+/// A packet whose source is one of the pair's entry addresses. `decided`: that it may leave is known already.
 #[inline(never)]
-pub fn from_entry(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> Exit {
-    let word = member.word;
-    let may = voice::may_speak(
-        word,
-        role::tripped(member.pair),
-        member.slot(),
-        role::lease(member.pair),
-        role::now_ns,
-        || recorded(frame, ip, word),
-    );
-    if let Err(why) = may {
+pub fn from_entry(frame: TcFrame, link: &Link, ip: &Ip, member: &Member, decided: bool) -> Exit {
+    if !decided && let Err(why) = may_speak(frame, ip, member, member.slot()) {
         return member.drop(why);
     }
     if let Some(id) = maps::entry(ip.dst)
@@ -54,9 +45,18 @@ pub fn from_entry(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> Exit
     member.redirect(host.uplink_ifindex, Counter::ActiveSent)
 }
 
+/// Whether the member in this slot may send this packet.
+#[inline(always)]
+pub fn may_speak(frame: TcFrame, ip: &Ip, member: &Member, slot: Slot) -> Result<(), Counter> {
+    let word = member.word;
+    voice::may_speak(word, role::tripped(member.pair), slot, role::lease(member.pair), role::now_ns, || {
+        recorded(frame, ip, word)
+    })
+}
+
 /// During a handover: whether this conversation began since it did.
 #[inline(never)]
-fn recorded(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
+pub fn recorded(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
     maps::recorded(&flow::seen(&frame, ip, Direction::FromGuest).flow, word.epoch().0)
 }
 

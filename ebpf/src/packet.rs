@@ -15,6 +15,13 @@ const fn macs(to: Mac, from: Mac) -> [u16; 6] {
     [t[0], t[1], t[2], f[0], f[1], f[2]]
 }
 
+/// Access to a frame without a stop on the stack.
+pub trait Load: Bytes {
+    /// Copies the `N` bytes that begin at `at` to `to`, which must have room for them. `None` if the frame ends before
+    /// their end; then what is there now means nothing.
+    fn load<const N: usize>(&self, at: usize, to: *mut u8) -> Option<()>;
+}
+
 /// A frame in an XDP program.
 #[derive(Clone, Copy)]
 pub struct XdpFrame(pub *mut xdp_md);
@@ -61,6 +68,14 @@ impl XdpFrame {
         // SAFETY: `at` has checked that the bytes lie within the frame, which begins at an even address (`by_pairs`).
         unsafe { to.write(mac) };
         Some(())
+    }
+
+    /// The destination MAC.
+    #[inline(always)]
+    pub fn addressed_to(&self) -> Option<[u16; 3]> {
+        let to = self.at::<[u16; 3]>(0)?;
+        // SAFETY: as in `address_to`.
+        Some(unsafe { to.read() })
     }
 
     /// Overwrites both MACs.
@@ -112,6 +127,15 @@ impl Bytes for XdpFrame {
             (bpf_xdp_load_bytes(self.0, at as u32, bytes.as_mut_ptr().cast(), N as u32) == 0)
                 .then(|| bytes.assume_init())
         }
+    }
+}
+
+impl Load for XdpFrame {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: usize, to: *mut u8) -> Option<()> {
+        // SAFETY: the caller's promise; the helper writes all N bytes or fails.
+        let result = unsafe { bpf_xdp_load_bytes(self.0, at as u32, to.cast(), N as u32) };
+        (result == 0).then_some(())
     }
 }
 
@@ -190,5 +214,14 @@ impl Bytes for TcFrame {
             (bpf_skb_load_bytes(self.0.cast(), at as u32, bytes.as_mut_ptr().cast(), N as u32) == 0)
                 .then(|| bytes.assume_init())
         }
+    }
+}
+
+impl Load for TcFrame {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: usize, to: *mut u8) -> Option<()> {
+        // SAFETY: the caller's promise; the helper writes all N bytes or fails.
+        let result = unsafe { bpf_skb_load_bytes(self.0.cast(), at as u32, to.cast(), N as u32) };
+        (result == 0).then_some(())
     }
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use hotpair_abi::event::{Event, Kind};
-use hotpair_abi::maps::Pair;
+use hotpair_abi::maps::{PAIR_TCP, Pair};
 use hotpair_abi::{Mac, RoleWord};
 
 use crate::maps;
@@ -48,6 +48,13 @@ pub fn mac_pairs(pair: *mut Pair) -> [u16; 3] {
     const { assert!(core::mem::offset_of!(Pair, mac).is_multiple_of(2)) };
     // SAFETY: as in `mac`; a row is aligned to eight bytes, and the MAC within it to two.
     unsafe { (&raw const (*pair).mac).cast::<[u16; 3]>().read() }
+}
+
+/// Whether the pair's TCP connections are kept fit for a takeover.
+#[inline(always)]
+pub fn carries_tcp(pair: *mut Pair) -> bool {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_TCP != 0 }
 }
 
 /// Both members' MAC.

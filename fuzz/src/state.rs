@@ -18,6 +18,7 @@ pub fn state(bytes: &[u8]) {
         handover: Duration::from_millis(20),
         auto_replace: true,
         mirror: true,
+        gate: true,
     };
     for word in [Some(word), None] {
         let now = 1_000_000_000;

@@ -26,6 +26,7 @@ mod service;
 mod state_file;
 mod suspended;
 mod switchover;
+mod takeover;
 mod wall_clock;
 
 /// These tests need root. Without it they fail where they must run, and are skipped, loudly, elsewhere.

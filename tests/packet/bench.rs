@@ -104,6 +104,8 @@ pub(crate) fn setup(id: PairId, name: &str) -> PairSetup {
         mac: pair_mac(id),
         timeout: Duration::from_millis(20),
         probe: false,
+        tcp: false,
+        lag_limit: Duration::from_millis(10),
     }
 }
 

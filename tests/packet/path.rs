@@ -44,7 +44,7 @@ fn every_kind_of_frame() -> Vec<(&'static str, Vec<u8>)> {
         ("a large datagram", question(&large)),
         ("UDP over IPv6", udp(UPLINK_MAC, CLIENT_MAC, CLIENT6, V6, (4000, 53), b"hello")),
         ("a SYN", tcp(UPLINK_MAC, CLIENT_MAC, CLIENT4, V4, (4000, 80), true)),
-        ("TCP data", tcp(UPLINK_MAC, CLIENT_MAC, CLIENT4, V4, (4000, 80), false)),
+        ("TCP data of no known connection", tcp(UPLINK_MAC, CLIENT_MAC, CLIENT4, V4, (4001, 80), false)),
         ("TCP over IPv6", tcp(UPLINK_MAC, CLIENT_MAC, CLIENT6, V6, (4000, 80), false)),
         ("ICMP", echo(UPLINK_MAC, CLIENT_MAC, CLIENT4, V4, 3, false)),
         ("ICMPv6", echo(UPLINK_MAC, CLIENT_MAC, CLIENT6, V6, 3, false)),

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod load;
 pub mod netns;
 pub mod ping;
+pub mod stream;
 pub mod vm;
 pub mod wait;
 pub mod wire;

@@ -29,6 +29,7 @@ pub(super) struct Plan {
     pub(super) timeout: Duration,
     pub(super) start: Duration,
     pub(super) takeover: &'static str,
+    pub(super) ack: &'static str,
     pub(super) keep_volumes: bool,
     pub(super) auto_replace: bool,
     pub(super) linger: Duration,
@@ -52,6 +53,7 @@ impl Default for Builder {
                 timeout: Duration::from_millis(50),
                 start: Duration::from_secs(10),
                 takeover: "mirror",
+                ack: "none",
                 keep_volumes: false,
                 auto_replace: true,
                 linger: Duration::from_secs(2),
@@ -90,6 +92,13 @@ impl Builder {
     #[must_use]
     pub fn address_only(mut self) -> Self {
         self.plan.takeover = "address";
+        self
+    }
+
+    /// TCP connections go on through a takeover (`ack = "both"`).
+    #[must_use]
+    pub fn carries_tcp(mut self) -> Self {
+        self.plan.ack = "both";
         self
     }
 
@@ -196,12 +205,13 @@ impl Plan {
         let entry: Vec<_> = entry.iter().map(|address| toml_string(address)).collect();
         let _ = write!(
             text,
-            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\n\
+            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\n\
              heartbeat = {{ source = \"{}\", interval = \"{}\", timeout = \"{}\", start = \"{}\" }}\n\
              replace = {{ auto = {}, release = \"{}\" }}\n",
             name,
             entry.join(", "),
             self.takeover,
+            self.ack,
             self.source,
             humantime::format_duration(self.interval),
             humantime::format_duration(self.timeout),

@@ -66,9 +66,9 @@ pub(super) fn run(options: &Options, member: &Member, ready: impl FnOnce() -> Re
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
         .context("cannot make a network namespace")?;
     let nic = tap::plug_into(NIC)?;
-    guest::configure(member, mtu)?;
-
     let by = By { slot: member.slot, generation: member.generation };
+    guest::configure(member, by, mtu)?;
+
     let well = Arc::new(AtomicBool::new(true));
     let machine = Arc::new(Machine { host, well: Arc::clone(&well), capture: Mutex::default() });
     shuffle(&machine, nic)?;

@@ -1,4 +1,5 @@
-//! What a machine serves: a UDP echo, and HTTP. Answers say which member gave them.
+//! What a machine serves: a UDP echo and HTTP, whose answers say which member gave them, and streams, whose answers do
+//! not.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::load::By;
+use crate::stream;
 
 /// The port of the UDP echo (RFC 862).
 pub(super) const ECHO: u16 = 7;
@@ -28,6 +30,7 @@ pub(super) fn start(addresses: &[IpAddr], by: By, well: &Arc<AtomicBool>) -> Res
         let at = SocketAddr::new(*address, HTTP);
         let listener = TcpListener::bind(at).with_context(|| format!("cannot serve HTTP on {at}"))?;
         serve(listener, move |_| (200, by.to_string()))?;
+        stream::serve(SocketAddr::new(*address, stream::PORT))?;
     }
     let listener = TcpListener::bind(HEALTH).with_context(|| format!("cannot serve HTTP on {HEALTH}"))?;
     let well = Arc::clone(well);

@@ -158,6 +158,10 @@ pub struct Pair {
     pub entry: Vec<IpAddr>,
     /// What happens to TCP connections.
     pub takeover: Takeover,
+    /// Whose acknowledgements a TCP client sees.
+    pub ack: Ack,
+    /// How long the standby may be late with a TCP connection before nothing waits for it; default 10 ms.
+    pub lag_limit: Duration,
     /// What a member is.
     pub vm: Vm,
     /// The members' MAC; default: derived from the name, or the one in the domain template.
@@ -177,6 +181,18 @@ pub enum Takeover {
     Mirror,
     /// Only the active member does, for services that replicate themselves.
     Address,
+}
+
+/// `ack`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// What a client sees acknowledged, both members have.
+    Both,
+    /// What a client sees acknowledged, the primary has: nothing waits, and a takeover may lose connections.
+    Primary,
+    /// TCP is nobody's business: packets are duplicated and nothing else. The default, as long as nothing notices members
+    /// that answer with different bytes.
+    None,
 }
 
 /// What a member is made from.

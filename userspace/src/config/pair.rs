@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::host::InternalNet;
 use super::hypervisor::Kind;
 use super::reader::{Section, Value, or_default};
-use super::{Command, Heartbeat, Ipv4Net, Pair, Release, Replace, Source, Takeover, Vm, address, time};
+use super::{Ack, Command, Heartbeat, Ipv4Net, Pair, Release, Replace, Source, Takeover, Vm, address, time};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,6 +66,13 @@ fn read_one(
     let entry = section.require("entry").and_then(|value| read_entry(&value, net, seen));
     let takeovers = [("mirror", Takeover::Mirror), ("address", Takeover::Address)];
     let takeover = or_default(section.get("takeover"), |value| value.choice(&takeovers), Takeover::Mirror);
+    let acks = [("both", Ack::Both), ("primary", Ack::Primary), ("none", Ack::None)];
+    let ack = or_default(section.get("ack"), |value| value.choice(&acks), Ack::None);
+    let lag_limit = or_default(
+        section.get("lag_limit"),
+        |value| value.time(&(MILLISECOND..=SECOND)),
+        Duration::from_millis(10),
+    );
     let vm = read_vm(&mut section, kind);
     let mac = or_default(section.get("mac"), |value| read_mac(value).map(Some), None);
     let heartbeat = read_heartbeat(&mut section);
@@ -80,6 +87,8 @@ fn read_one(
         name: name?,
         entry: entry?,
         takeover: takeover?,
+        ack: ack?,
+        lag_limit: lag_limit?,
         vm: vm?,
         mac: mac?,
         heartbeat: heartbeat?,

@@ -20,7 +20,7 @@ use hotpair_abi::{PairId, Slot};
 use tokio::sync::oneshot;
 
 use super::agenda::Agenda;
-use super::{PairFacts, Shared, boottime, execute, priority, wall_ms};
+use super::{PairFacts, Shared, boottime, execute, nudge, priority, wall_ms};
 use crate::api::types::{Done, Protection, Record, Refusal};
 use crate::pair::{self, Action, Event, Request, RequestId, Signs, State, step};
 
@@ -286,9 +286,14 @@ impl Engine {
             Some(next) => self.agenda.set(index, next, now),
             None => {
                 let decided = Instant::now();
+                let mac = pair.facts.mac;
                 let flip = pair.state.plain_failover(signs, tripped, now).map(|word| {
                     plane.set_role(id, word);
-                    decided.elapsed()
+                    let flip = decided.elapsed();
+                    if word.mirror() {
+                        self.shared.nudger.turned(nudge::Turn { id, mac });
+                    }
+                    flip
                 });
                 self.step_at(index, Event::Observed { signs, tripped }, now, flip);
             }
@@ -322,8 +327,13 @@ impl Engine {
         actions.retain(|action| {
             match action {
                 Action::SetRole(word) => {
+                    let before = plane.role(id);
                     plane.set_role(id, *word);
                     flip.get_or_insert_with(|| decided.elapsed());
+                    if before.active() != word.active() && word.mirror() {
+                        let mac = self.pairs[index].facts.mac;
+                        self.shared.nudger.turned(nudge::Turn { id, mac });
+                    }
                 }
                 Action::ClearSigns(slot) => plane.clear_member(id, *slot),
                 _ => return true,

@@ -24,6 +24,7 @@ mod engine;
 mod execute;
 mod history;
 mod metrics;
+mod nudge;
 mod pairs;
 pub(crate) mod priority;
 mod quiet;
@@ -51,7 +52,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api;
 use crate::api::server::Answers;
 use crate::api::types::{Done, Record, RecordKind, Refusal, Show, Status};
-use crate::config::{self, Config, Source, Takeover};
+use crate::config::{self, Ack, Config, Source, Takeover};
 use crate::dataplane::{Dataplane, DataplaneError, Hurry, Opened, PairSetup, Uplink};
 use crate::hypervisor::template::Template;
 use crate::hypervisor::{Hypervisor, HypervisorError, VmEvent};
@@ -149,6 +150,7 @@ impl PairFacts {
             handover: self.config.handover,
             auto_replace: self.config.replace.auto,
             mirror: self.config.takeover == Takeover::Mirror,
+            gate: self.config.ack == Ack::Both,
         }
     }
 }
@@ -206,6 +208,7 @@ pub(crate) struct Shared {
     pub(crate) engine: engine::Inbox,
     pub(crate) turns: execute::Turns,
     pub(crate) announce: mpsc::UnboundedSender<Vec<IpAddr>>,
+    pub(crate) nudger: nudge::Nudger,
     /// Runs the tasks that the engine's thread asks for.
     pub(crate) runtime: tokio::runtime::Handle,
 }
@@ -344,6 +347,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let (vm_events, vm_inbox) = mpsc::unbounded_channel();
     let hypervisor = hypervisor(&config, vm_events)?;
     let (announce, announcements) = mpsc::unbounded_channel();
+    let nudger = nudge::Nudger::start(Arc::clone(&plane), uplink.clone())
+        .map_err(|source| DataplaneError::Kernel { what: "starting a thread".into(), source })?;
     let shared = Arc::new(Shared {
         turns: execute::Turns::new(),
         pairs,
@@ -359,6 +364,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         pulse: AtomicU64::new(0),
         engine,
         announce,
+        nudger,
         runtime: tokio::runtime::Handle::current(),
         uplink,
         config,
@@ -374,6 +380,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
             mac: facts.mac,
             timeout: facts.config.heartbeat.timeout,
             probe: facts.config.heartbeat.source == Source::Probe,
+            tcp: facts.config.takeover == Takeover::Mirror && facts.config.ack != Ack::None,
+            lag_limit: facts.config.lag_limit,
         };
         plane.put_pair(facts.id, &setup)?;
         plane.set_lease(facts.id, u64::MAX);

@@ -6,7 +6,8 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya_obj::generated::{bpf_map_info, bpf_map_type};
 use hotpair_abi::event::Event;
-use hotpair_abi::maps::{Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath};
+use hotpair_abi::maps::{Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
+use hotpair_abi::tcp::connection::Connection;
 
 use super::{Counts, DataplaneError};
 
@@ -23,6 +24,8 @@ pub(super) struct Layout {
 const ADDRESSES_PER_PAIR: u32 = 16;
 /// Conversations that one handover can tell apart.
 const HANDOVER_FLOWS: u32 = 65_536;
+/// TCP connections that can be kept fit for a takeover at the same time, of all pairs together.
+const CONNECTIONS: u32 = 131_072;
 /// Senders of tagged frames that are remembered.
 const RETURN_PATHS: u32 = 16_384;
 /// Bytes of the event ring.
@@ -53,6 +56,7 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
         map("PORTS", HASH, 4, size_of::<Port>(), pairs * 4),
         map("GROUPS", ARRAY_OF_MAPS, 4, 4, pairs),
         map("TAPS", DEVMAP, 4, 8, pairs * 2),
+        map("CONNECTIONS", HASH, size_of::<Tuple>(), size_of::<Connection>(), CONNECTIONS),
         map("HANDOVER", LRU_HASH, size_of::<Flow>(), 8, HANDOVER_FLOWS),
         map("RETURN", LRU_HASH, size_of::<ReturnKey>(), size_of::<ReturnPath>(), RETURN_PATHS),
         map("STATS", PERCPU_ARRAY, 4, size_of::<Counts>(), pairs + 1),

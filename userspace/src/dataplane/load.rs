@@ -15,7 +15,7 @@ use super::{DataplaneError, Opened, Uplink, layout};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hotpair.bpf.o"));
 
 /// The programs' names.
-pub(super) const PROGRAMS: [&str; 3] = ["from_uplink", "from_guest", "to_guest_from_host"];
+pub(super) const PROGRAMS: [&str; 4] = ["from_uplink", "to_guest", "from_guest", "to_guest_from_host"];
 
 /// A loaded program.
 pub(super) struct Loaded {

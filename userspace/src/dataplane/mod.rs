@@ -17,6 +17,7 @@ use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
 use crate::config::XdpMode;
 
+mod connections;
 mod entries;
 mod error;
 mod events;
@@ -69,6 +70,10 @@ pub struct PairSetup {
     pub timeout: Duration,
     /// Whether any frame of a member is a sign of life (`heartbeat.source = "probe"`).
     pub probe: bool,
+    /// Whether its TCP connections are kept fit for a takeover.
+    pub tcp: bool,
+    /// How long the standby may be late with a TCP connection before nothing waits for it.
+    pub lag_limit: Duration,
 }
 
 /// How a data plane came to be open.
@@ -275,6 +280,11 @@ impl Dataplane {
     pub fn clear_member(&self, id: PairId, slot: Slot) {
         if let Some(row) = self.member_row(id, slot) {
             rows::clear(row);
+        }
+        if let Some(row) = self.pairs.get(id.0) {
+            let now = crate::controller::boottime();
+            // SAFETY: a field of a mapped row.
+            unsafe { rows::word(&raw mut (*row).since_ns[slot.index()]) }.store(now, Ordering::Release);
         }
     }
 

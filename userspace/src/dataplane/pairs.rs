@@ -6,11 +6,15 @@ use std::sync::atomic::Ordering;
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_DEVMAP;
 use hotpair_abi::count::PER_ROW;
-use hotpair_abi::maps::{PAIR_IN_USE, PAIR_PROBE, Pair};
+use hotpair_abi::maps::{PAIR_IN_USE, PAIR_PROBE, PAIR_TCP, Pair};
 use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
 
 use super::pins::Pins;
 use super::{Dataplane, DataplaneError, Maps, PairSetup, hear, put, rows, sys};
+
+/// How long a FIN or RST of the primary waits for the standby's: longer than any detection of a dead server takes, and
+/// short enough for a client that waits for the end of an answer.
+const CLOSE_LIMIT_NS: u64 = 5_000_000_000;
 
 fn key(address: IpAddr) -> [u8; 16] {
     match address {
@@ -31,6 +35,11 @@ impl Dataplane {
     fn in_use(row: *mut Pair) -> bool {
         // SAFETY: a field of a mapped row.
         unsafe { rows::half(&raw mut (*row).flags) }.load(Ordering::Acquire) & PAIR_IN_USE != 0
+    }
+
+    /// Whether the pair's TCP connections are kept fit for a takeover.
+    pub(super) fn carries_tcp(&self, id: PairId) -> bool {
+        self.pairs.get(id.0).is_some_and(|row| rows::copy(row).flags & PAIR_TCP != 0)
     }
 
     /// A row that is in use.
@@ -86,11 +95,15 @@ impl Dataplane {
             }
             self.set_lease(id, u64::MAX);
         }
-        let flags = PAIR_IN_USE | if setup.probe { PAIR_PROBE } else { 0 };
+        let flags =
+            PAIR_IN_USE | if setup.probe { PAIR_PROBE } else { 0 } | if setup.tcp { PAIR_TCP } else { 0 };
         let timeout = u64::try_from(setup.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let lag_limit = u64::try_from(setup.lag_limit.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: fields of a mapped row.
         unsafe {
             rows::word(&raw mut (*row).timeout_ns).store(timeout, Ordering::Release);
+            rows::word(&raw mut (*row).lag_limit_ns).store(lag_limit, Ordering::Release);
+            rows::word(&raw mut (*row).close_limit_ns).store(CLOSE_LIMIT_NS, Ordering::Release);
             put(&raw mut (*row).mac, setup.mac);
             put(&raw mut (*row).name, name);
             rows::half(&raw mut (*row).flags).store(flags, Ordering::Release);

@@ -110,11 +110,11 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
 }
 
-/// Deletes an element of a map with `u32` keys; success when there is none.
-pub(super) fn delete(map: impl AsFd, key: u32) -> io::Result<()> {
+/// Deletes an element of a map with such keys; success when there is none.
+pub(super) fn delete<K: aya::Pod>(map: impl AsFd, key: &K) -> io::Result<()> {
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
-    attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(key) as u64;
     match bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -133,13 +133,63 @@ pub(super) fn map_info(map: i32) -> io::Result<bpf_map_info> {
     Ok(info)
 }
 
-/// Enters an interface into a devmap.
-pub(super) fn set_device(map: impl AsFd, key: u32, ifindex: u32) -> io::Result<()> {
-    // bpf_devmap_val: the interface, then the descriptor of a program on the way out; none.
-    let value = [ifindex, 0];
+/// Enters an interface into a devmap, with the program that each frame passes on its way out, if any.
+pub(super) fn set_device(
+    map: impl AsFd,
+    key: u32,
+    ifindex: u32,
+    program: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    // bpf_devmap_val: the interface, then the program's descriptor.
+    let value = [ifindex, program.map_or(0, |program| program.as_raw_fd() as u32)];
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// BPF_F_LOCK: a value is copied under its own lock.
+const LOCK: u64 = 4;
+
+/// Everything that is in a hash map whose values have a lock, each value as it was at one moment.
+pub(super) fn lookup_all<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    at_once: usize,
+) -> io::Result<Vec<(K, V)>> {
+    let mut all = Vec::new();
+    let mut keys: Vec<K> = Vec::with_capacity(at_once);
+    let mut values: Vec<V> = Vec::with_capacity(at_once);
+    // Where the kernel is to go on: its own business, as large as a key at most.
+    let (mut from, mut next) = (vec![0u8; size_of::<K>().max(8)], vec![0u8; size_of::<K>().max(8)]);
+    let mut begun = false;
+    loop {
+        let mut attr = zeroed();
+        attr.batch.in_batch = if begun { from.as_mut_ptr() as u64 } else { 0 };
+        attr.batch.out_batch = next.as_mut_ptr() as u64;
+        attr.batch.keys = keys.as_mut_ptr() as u64;
+        attr.batch.values = values.as_mut_ptr() as u64;
+        attr.batch.count = u32::try_from(at_once).unwrap_or(u32::MAX);
+        attr.batch.map_fd = map.as_raw_fd() as u32;
+        attr.batch.elem_flags = LOCK;
+        let done = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        let last = match done {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        // SAFETY: the kernel has set the number of pairs that it has written, at most as many as there is room for; both
+        // are plain data.
+        unsafe {
+            let count = (attr.batch.count as usize).min(at_once);
+            keys.set_len(count);
+            values.set_len(count);
+        }
+        all.extend(keys.iter().copied().zip(values.iter().copied()));
+        if last {
+            return Ok(all);
+        }
+        begun = true;
+        std::mem::swap(&mut from, &mut next);
+    }
 }

@@ -73,12 +73,14 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Enters a tap into both devmaps.
+    /// Enters a tap into both devmaps, each with the program that translates TCP segments, where the pair has that. Always
+    /// both alike: frames for one device are sent in one bulk, and the first one's program is all the others'.
     fn enter(&self, id: PairId, slot: Slot, ifindex: u32) -> io::Result<()> {
+        let program = self.carries_tcp(id).then(|| self.program("to_guest").as_fd());
         let maps = self.maps();
-        sys::set_device(maps.taps.fd(), member_index(id, slot), ifindex)?;
+        sys::set_device(maps.taps.fd(), member_index(id, slot), ifindex, program)?;
         let group = self.group(&maps, id)?;
-        sys::set_device(&group, slot.index() as u32, ifindex)
+        sys::set_device(&group, slot.index() as u32, ifindex, program)
     }
 
     /// The devmap of the pair's two taps. One without a pin is of an older version's making.
@@ -134,9 +136,9 @@ impl Dataplane {
         let ifindex = tap_of(row, slot).swap(0, Ordering::AcqRel);
         let mut maps = self.maps();
         if let Ok(group) = self.group(&maps, id) {
-            sys::delete(&group, slot.index() as u32).map_err(failed)?;
+            sys::delete(&group, &(slot.index() as u32)).map_err(failed)?;
         }
-        sys::delete(maps.taps.fd(), member_index(id, slot)).map_err(failed)?;
+        sys::delete(maps.taps.fd(), &member_index(id, slot)).map_err(failed)?;
         for (hook, ..) in HOOKS {
             remove_link(&self.pins.tap(id, slot, hook)).map_err(failed)?;
         }

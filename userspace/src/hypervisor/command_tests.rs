@@ -7,7 +7,7 @@ use std::time::Instant;
 use hotpair_abi::PairId;
 
 use super::*;
-use crate::config::{Heartbeat, Replace, Source, Takeover};
+use crate::config::{Ack, Heartbeat, Replace, Source, Takeover};
 
 fn sh(script: &str) -> Vec<String> {
     ["sh", "-c", script].map(str::to_string).to_vec()
@@ -18,6 +18,8 @@ fn pair(start: &str, stop: &str, release: &str, status: &str) -> config::Pair {
         name: "web".to_string(),
         entry: vec!["203.0.113.10".parse().expect("an address"), "2001:db8::10".parse().expect("an address")],
         takeover: Takeover::Mirror,
+        ack: Ack::Both,
+        lag_limit: Duration::from_millis(10),
         vm: Vm::Command(config::Command {
             start: sh(start),
             stop: sh(stop),

@@ -109,7 +109,9 @@ impl State {
             place.signs = signs;
         }
         let (old, new) = (self.active, self.active.other());
-        let word = self.role_word().with_epoch(self.epoch.next()).with_active(new).with_muted(old, true);
+        let word = self.role_word(now).with_epoch(self.epoch.next()).with_active(new).with_muted(old, true);
+        // The one that takes over has nobody behind it.
+        let word = word.with_protect(false).with_gate(false);
         (self.primary_failed(now) && self.is_candidate(new, now)).then_some(word)
     }
 

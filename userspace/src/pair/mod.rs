@@ -48,6 +48,8 @@ pub struct Settings {
     pub auto_replace: bool,
     /// Whether both members receive every packet.
     pub mirror: bool,
+    /// Whether what a TCP client sees acknowledged waits for the standby.
+    pub gate: bool,
 }
 
 impl Settings {
@@ -515,7 +517,8 @@ impl State {
     }
 
     /// The role word that this state stands for.
-    fn role_word(&self) -> RoleWord {
+    fn role_word(&self, now: Nanos) -> RoleWord {
+        let protect = self.settings.mirror && self.held && self.is_candidate(self.active.other(), now);
         RoleWord::new(self.epoch, self.active)
             .with_held(self.held)
             .with_paused(self.paused)
@@ -523,6 +526,8 @@ impl State {
             .with_muted(Slot::Zero, self.places[0].muted)
             .with_muted(Slot::One, self.places[1].muted)
             .with_mirror(self.settings.mirror)
+            .with_protect(protect)
+            .with_gate(protect && self.settings.gate)
     }
 
     fn record(&self, actions: &mut Vec<Action>, kind: RecordKind, slot: Option<Slot>, text: String) {
@@ -549,7 +554,7 @@ impl State {
 
     /// Brings the data plane and the store in line with the state; the role word goes first.
     fn settle(&mut self, now: Nanos, actions: &mut Vec<Action>) {
-        let word = self.role_word();
+        let word = self.role_word(now);
         if word != self.word {
             actions.insert(0, Action::SetRole(word));
             self.word = word;

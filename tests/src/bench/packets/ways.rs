@@ -129,6 +129,8 @@ fn hotpair(number: usize, payload: u16) -> Result<Vec<Path>> {
         mac: MEMBER_MAC,
         timeout: Duration::from_millis(5),
         probe: false,
+        tcp: false,
+        lag_limit: Duration::from_millis(10),
     };
     plane.put_pair(WEB, &setup)?;
     plane.set_lease(WEB, u64::MAX);

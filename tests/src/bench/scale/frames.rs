@@ -100,6 +100,8 @@ impl Site {
                 mac: [2, 0x68, 0x70, z, y, x],
                 timeout: std::time::Duration::from_millis(8),
                 probe: false,
+                tcp: false,
+                lag_limit: std::time::Duration::from_millis(10),
             };
             plane.put_pair(id, &setup)?;
             plane.set_lease(id, u64::MAX);

@@ -33,6 +33,8 @@ fn every_key_arrives_where_it_belongs() {
                 "2001:db8::10".parse().expect("an address")
             ],
             takeover: Takeover::Mirror,
+            ack: Ack::None,
+            lag_limit: Duration::from_millis(10),
             vm: Vm::Libvirt {
                 domain: "/etc/hotpair/web.xml".into(),
                 image: "/var/lib/libvirt/images/web.qcow2".into(),
@@ -73,6 +75,9 @@ fn every_word_of_a_choice_is_understood() {
         assert_eq!(config.hypervisor, Hypervisor::Libvirt { uri: "qemu:///system".into(), accel });
     }
     assert_eq!(pair("\"mirror\"", "\"address\"").takeover, Takeover::Address);
+    for (word, ack) in [("both", Ack::Both), ("primary", Ack::Primary)] {
+        assert_eq!(pair("ack = \"none\"", &format!("ack = {word:?}")).ack, ack);
+    }
     assert_eq!(pair("\"agent\"", "\"probe\"").heartbeat.source, Source::Probe);
     assert_eq!(pair("\"delete\"", "\"keep\"").replace.release, Release::Keep);
     assert!(!pair("= true", "= false").replace.auto);

@@ -58,6 +58,7 @@ pub(super) fn settings() -> Settings {
         handover: Duration::from_millis(20),
         auto_replace: true,
         mirror: true,
+        gate: true,
     }
 }
 

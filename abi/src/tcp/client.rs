@@ -1,0 +1,79 @@
+//! What a segment of the client changes.
+
+use crate::tcp::connection::{ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, OUT_FIN};
+use crate::tcp::segment::{ACK, FIN, RST, SYN, Segment};
+use crate::tcp::seq::{after, later};
+
+/// How far behind or ahead of the connection a segment may be and still be believed: the largest window (RFC 7323
+/// section 2.3). Whoever guesses addresses and ports must not be able to spoil what is known of a connection.
+const LARGEST_WINDOW: u32 = 1 << 30;
+
+impl Connection {
+    /// Whether this SYN begins a connection: on a fresh row, or anew. A SYN on a connection that lives does not: its server answers with a
+    /// challenge (RFC 9293 section 3.10.7.4), and only the client's RST then ends it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_begun_anew_by(&self, syn: &Segment) -> bool {
+        self.created_ns == 0
+            || self.flags & CLOSED != 0
+            || (self.flags & HAS_BASE == 0 && self.client.isn != syn.seq)
+    }
+
+    /// A segment of the client, other than a SYN.
+    #[inline(always)]
+    pub fn from_client(&mut self, segment: &Segment, now_ns: u64) {
+        if self.flags & HAS_BASE == 0 || segment.has(SYN) {
+            return;
+        }
+        let end = segment.end();
+        // `out.ack` is what the client must think next; allow a window to either side.
+        if after(segment.seq, self.out.ack.wrapping_add(LARGEST_WINDOW))
+            || after(self.out.ack, end.wrapping_add(LARGEST_WINDOW))
+        {
+            return;
+        }
+        if segment.has(RST) {
+            // Exact, as RFC 5961 section 3.2 wants it; of a client that is further than it knows, too.
+            if segment.seq == self.out.ack || segment.seq == self.client.nxt {
+                self.flags |= CLOSED;
+            }
+            return;
+        }
+        // An acknowledgement of what was never sent is nobody's.
+        if !segment.has(ACK)
+            || after(segment.ack, self.out.nxt)
+            || after(self.client.ack, segment.ack.wrapping_add(LARGEST_WINDOW))
+        {
+            return;
+        }
+        self.heard_ns = now_ns;
+        self.flags |= ANSWERED;
+        self.client.nxt = later(self.client.nxt, end);
+        if !after(self.client.ack, segment.ack) {
+            self.client.ack = segment.ack;
+            self.client.window = segment.window;
+            let right = segment.ack.wrapping_add(segment.window << (self.client.wscale & 15));
+            self.client.right = later(self.client.right, right);
+        }
+        if segment.stamps_at != 0 {
+            self.client.stamp = later(self.client.stamp, segment.stamps[0]);
+        }
+        if segment.has(FIN) && self.flags & CLIENT_FIN == 0 {
+            self.flags |= CLIENT_FIN;
+            self.client.fin = end.wrapping_sub(1);
+        }
+        self.close_if_over();
+    }
+
+    /// Both sides have closed, and each knows of the other's.
+    #[inline(always)]
+    pub const fn close_if_over(&mut self) {
+        const BOTH: u32 = CLIENT_FIN | OUT_FIN;
+        if self.flags & BOTH == BOTH
+            && after(self.client.ack, self.out.fin)
+            && after(self.out.ack, self.client.fin)
+        {
+            self.flags |= CLOSED;
+        }
+    }
+}

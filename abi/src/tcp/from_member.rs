@@ -1,0 +1,517 @@
+//! What of a member's segments the client gets to hear.
+//!
+//! The gate: what the client is told to have arrived has arrived at both members. The speaker's acknowledgements are
+//! lowered to what the standby has too; when the standby catches up, its own (suppressed) segment, cut down to its
+//! header, tells the client. A FIN or RST waits for the other member's.
+
+use crate::count::Counter;
+use crate::tcp::connection::{
+    ANSWERED, CLOSED, Connection, FIN_SEEN, GATE_OPEN, HALF_SCALED, HALF_STAMPS, HAS_BASE, HELD, OUT_FIN,
+    RST_SEEN, SCALED, STAMPS, SYN_ACK, Scene, Verdict, Why,
+};
+use crate::tcp::edit::{Edit, SACK_DROP};
+use crate::tcp::pure::Pure;
+use crate::tcp::segment::{ACK, FIN, NO_SCALE, PSH, RST, SYN, Segment};
+use crate::tcp::seq::{after, earlier, later};
+
+/// The segment ends here.
+pub const SUPPRESS: u32 = 0;
+/// The client gets the segment as it is.
+pub const PASS: u32 = 1;
+/// The client gets the segment as the edit says.
+pub const EDIT: u32 = 2;
+/// The client gets the segment's header alone, as the edit says.
+pub const CUT: u32 = 3;
+
+/// [`Outcome::news`]: the standby has become late with something; look again after the lag limit.
+pub const LATE: u32 = 1 << 0;
+/// [`Outcome::news`]: the gate has opened.
+pub const OPENED: u32 = 1 << 1;
+/// [`Outcome::news`]: the gate has closed again.
+pub const CLOSED_AGAIN: u32 = 1 << 2;
+
+/// Nobody: [`Outcome::tell_slot`] when nothing is told.
+pub const NOBODY: u32 = 2;
+
+/// What becomes of a member's segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Outcome {
+    /// [`SUPPRESS`], [`PASS`], [`EDIT`] or [`CUT`].
+    pub how: u32,
+    /// The counter that says why.
+    pub why: u32,
+    /// For `EDIT` and `CUT`.
+    pub edit: Edit,
+    /// Which member is told something in the client's name; [`NOBODY`] for none.
+    pub tell_slot: u32,
+    /// What it is told.
+    pub tell: Pure,
+    /// [`LATE`] and the others.
+    pub news: u32,
+}
+
+/// The window's right edge must gain this much to be worth a segment of its own, bytes.
+const WORTHWHILE: u32 = 8192;
+
+impl Connection {
+    /// A segment of the member in this slot.
+    #[inline(always)]
+    pub fn from_member(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+        self.turn(scene);
+        let speaks = slot == scene.speaker;
+        out.edit.keep(segment);
+        out.tell_slot = NOBODY;
+        out.news = 0;
+        out.how = SUPPRESS;
+        out.why = Counter::StandbySuppressed as u32;
+        if speaks {
+            out.how = PASS;
+            out.why = Counter::ActiveSent as u32;
+        }
+        if segment.has(SYN) {
+            if segment.has(ACK) {
+                self.syn_ack(slot, segment, scene, out);
+            }
+            return;
+        }
+        if self.flags & HAS_BASE == 0 || !self.knows(slot, scene) {
+            return;
+        }
+        if self.verdict == Verdict::Lost as u32 {
+            self.of_the_lost(speaks, segment, out);
+            return;
+        }
+        if !self.learn(slot, segment) {
+            return;
+        }
+        self.watch(scene, out);
+        if speaks {
+            self.speak(slot, segment, scene, out);
+        } else {
+            self.listen(slot, segment, scene, out);
+        }
+        self.close_if_over();
+    }
+
+    /// A SYN-ACK. Held until the other member's is there, so that no standby begins behind: the second one passes,
+    /// whosever it is, and its numbering becomes the client's.
+    #[inline(always)]
+    fn syn_ack(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+        let speaks = slot == scene.speaker;
+        let has_base = self.flags & HAS_BASE;
+        let offered = self.flags;
+        let half = self.half_mut(slot);
+        let first = half.flags & SYN_ACK == 0;
+        if first || (has_base == 0 && half.isn != segment.seq) {
+            half.isn = segment.seq;
+            half.nxt = segment.seq.wrapping_add(1);
+            half.ack = segment.ack;
+            half.right = segment.ack.wrapping_add(segment.window);
+            half.given = segment.seq;
+            half.syn_stamp = segment.stamps[0];
+            half.stamp = segment.stamps[0];
+            half.flags = SYN_ACK;
+            half.wscale = 0;
+            if segment.stamps_at != 0 && offered & STAMPS != 0 {
+                half.flags |= HALF_STAMPS;
+            }
+            if segment.wscale != NO_SCALE && offered & SCALED != 0 {
+                half.flags |= HALF_SCALED;
+                half.wscale = segment.wscale;
+            }
+        } else if half.isn != segment.seq {
+            return;
+        }
+        if segment.odd != 0 {
+            self.judge(Verdict::Unprotected, Why::Signed);
+        }
+        if has_base != 0 {
+            if speaks {
+                // Once more: the client has not heard it, or not answered.
+                out.how = EDIT;
+                out.edit.seq = segment.seq.wrapping_sub(self.offset(slot));
+                out.edit.stamps[0] = segment.stamps[0].wrapping_sub(self.stamp_offset(slot));
+            } else if self.flags & ANSWERED != 0 {
+                self.tell(slot, scene, &mut out.tell);
+                out.tell_slot = slot;
+            }
+            return;
+        }
+        if scene.protect == 0 || self.verdict != Verdict::Opening as u32 {
+            self.judge(Verdict::Unprotected, Why::NoStandby);
+            if speaks {
+                self.set_base(slot, segment);
+            }
+            return;
+        }
+        if self.half(slot ^ 1).flags & SYN_ACK != 0 {
+            const SAME: u32 = HALF_STAMPS | HALF_SCALED;
+            if (self.half(slot).flags ^ self.half(slot ^ 1).flags) & SAME == 0 {
+                self.judge(Verdict::InSync, Why::Well);
+                self.set_base(slot, segment);
+                out.how = PASS;
+                out.why = Counter::ActiveSent as u32;
+                return;
+            }
+            self.judge(Verdict::Unprotected, Why::Options);
+            if speaks {
+                self.set_base(slot, segment);
+            }
+            return;
+        }
+        if !speaks {
+            return;
+        }
+        if first {
+            out.how = SUPPRESS;
+            out.why = Counter::TcpSynAckHeld as u32;
+        } else {
+            // The member has waited for a second. Better unprotected than unreachable.
+            self.judge(Verdict::Unprotected, Why::NoHandshake);
+            self.set_base(slot, segment);
+        }
+    }
+
+    #[inline(always)]
+    fn set_base(&mut self, slot: u32, syn_ack: &Segment) {
+        self.base = slot;
+        self.flags |= HAS_BASE;
+        let flags = self.half(slot).flags;
+        if flags & HALF_STAMPS == 0 {
+            self.flags &= !STAMPS;
+        }
+        if flags & HALF_SCALED == 0 {
+            self.flags &= !SCALED;
+            self.client.wscale = 0;
+        }
+        self.client.ack = syn_ack.seq;
+        self.client.right = syn_ack.seq.wrapping_add(1).wrapping_add(self.client.window);
+        self.out.nxt = syn_ack.seq.wrapping_add(1);
+        self.out.ack = syn_ack.ack;
+        self.out.right = syn_ack.ack.wrapping_add(syn_ack.window);
+        self.out.stamp = syn_ack.stamps[0];
+    }
+
+    /// A member whose connection could not be carried over may only say that there is none.
+    #[inline(always)]
+    fn of_the_lost(&self, speaks: bool, segment: &Segment, out: &mut Outcome) {
+        if !speaks {
+            return;
+        }
+        if segment.has(RST) {
+            // From a kernel that has no such connection: numbered by what the client has sent, as it must be.
+            out.why = Counter::TcpReset as u32;
+            return;
+        }
+        // Its own stream is not the client's.
+        out.how = CUT;
+        out.why = Counter::TcpReset as u32;
+        out.edit.seq = self.client.ack;
+        out.edit.ack = self.client.nxt;
+        out.edit.flags = RST | ACK;
+        out.edit.window = 0;
+        out.edit.sack = SACK_DROP;
+        out.edit.stamps = [self.out.stamp, self.client.stamp];
+    }
+
+    /// Takes over into the member's half what the segment says. Returns whether it is believed.
+    #[inline(always)]
+    fn learn(&mut self, slot: u32, segment: &Segment) -> bool {
+        const FAR: u32 = 1 << 30;
+        let half = self.half_mut(slot);
+        let end = segment.end();
+        if after(segment.seq, half.nxt.wrapping_add(FAR)) || after(half.nxt, end.wrapping_add(FAR)) {
+            return false;
+        }
+        if segment.has(RST) {
+            half.flags |= RST_SEEN;
+            return true;
+        }
+        half.nxt = later(half.nxt, end);
+        if segment.stamps_at != 0 {
+            half.stamp = later(half.stamp, segment.stamps[0]);
+        }
+        if segment.has(FIN) && half.flags & FIN_SEEN == 0 {
+            half.flags |= FIN_SEEN;
+            half.fin = end.wrapping_sub(1);
+        }
+        if segment.has(ACK) {
+            if !after(half.ack, segment.ack) {
+                half.sacks = segment.sacks;
+                half.sack = segment.sack;
+            }
+            half.ack = later(half.ack, segment.ack);
+            let right = segment.ack.wrapping_add(segment.window << (half.wscale & 15));
+            half.right = later(half.right, right);
+        }
+        true
+    }
+
+    /// The gate's watchdog: a standby that has not got within the limit what the speaker had then is not waited for.
+    #[inline(always)]
+    pub fn watch(&mut self, scene: &Scene, out: &mut Outcome) {
+        if self.verdict != Verdict::InSync as u32 {
+            return;
+        }
+        let speaker = self.half(scene.speaker).ack;
+        let standby = self.half(scene.speaker ^ 1).ack;
+        if !after(speaker, standby) {
+            self.behind_ns = 0;
+            if self.flags & GATE_OPEN != 0 {
+                self.flags &= !GATE_OPEN;
+                out.news |= CLOSED_AGAIN;
+            }
+        } else if self.behind_ns == 0 || !after(self.mark, standby) {
+            self.behind_ns = scene.now_ns;
+            self.mark = speaker;
+            out.news |= LATE;
+        } else {
+            self.open_if_late(scene, out);
+        }
+    }
+
+    /// Opens the gate if the standby has been behind for longer than it may.
+    #[inline(always)]
+    pub fn open_if_late(&mut self, scene: &Scene, out: &mut Outcome) {
+        if self.behind_ns != 0
+            && self.flags & GATE_OPEN == 0
+            && scene.now_ns.saturating_sub(self.behind_ns) >= scene.lag_limit_ns
+        {
+            self.flags |= GATE_OPEN;
+            out.news |= OPENED;
+        }
+    }
+
+    /// What the client may be told to have arrived.
+    #[inline(always)]
+    fn joint_ack(&self, gated: bool, scene: &Scene) -> u32 {
+        let mut ack = self.half(scene.speaker).ack;
+        if gated {
+            ack = earlier(ack, self.half(scene.speaker ^ 1).ack);
+        }
+        later(self.out.ack, ack)
+    }
+
+    /// How far the client may send.
+    #[inline(always)]
+    fn joint_right(&self, gated: bool, scene: &Scene) -> u32 {
+        let mut right = self.half(scene.speaker).right;
+        if gated {
+            right = earlier(right, self.half(scene.speaker ^ 1).right);
+        }
+        later(self.out.right, right)
+    }
+
+    /// The window field for the client that makes this right edge, rounded down.
+    #[inline(always)]
+    fn window(&self, ack: u32, right: u32) -> u32 {
+        let room = right.wrapping_sub(ack);
+        if room as i32 <= 0 {
+            return 0;
+        }
+        let units = room >> (self.half(self.base).wscale & 15);
+        if units > 0xffff { 0xffff } else { units }
+    }
+
+    /// Whether what the segment says to have out of order is at the other member, too.
+    #[inline(always)]
+    fn has_all_blocks(&self, other: u32, segment: &Segment) -> bool {
+        let half = self.half(other);
+        let mut missing = 0u32;
+        let mut block = 0;
+        while block < 4 {
+            if block < segment.sacks {
+                let [left, right] = segment.sack[block as usize];
+                let mut has = !after(right, half.ack) as u32;
+                let mut theirs = 0;
+                while theirs < 4 {
+                    if theirs < half.sacks {
+                        let [l, r] = half.sack[theirs as usize];
+                        has |= (!after(l, left) && !after(right, r)) as u32;
+                    }
+                    theirs += 1;
+                }
+                missing |= has ^ 1;
+            }
+            block += 1;
+        }
+        missing == 0
+    }
+
+    /// Whether a FIN or RST of the speaker must wait for the standby's; begins the waiting.
+    #[inline(always)]
+    fn must_wait(&mut self, slot: u32, scene: &Scene) -> bool {
+        let half = self.half_mut(slot);
+        if half.flags & HELD == 0 {
+            half.flags |= HELD;
+            half.held_ns = scene.now_ns;
+            return true;
+        }
+        scene.now_ns.saturating_sub(half.held_ns) < scene.close_limit_ns
+    }
+
+    /// A member's FIN in the client's numbering.
+    #[inline(always)]
+    fn fin(&self, slot: u32) -> u32 {
+        self.half(slot).fin.wrapping_sub(self.offset(slot))
+    }
+
+    /// Records what goes to the client.
+    #[inline(always)]
+    fn said(&mut self, edit: &Edit, end: u32) {
+        self.out.nxt = later(self.out.nxt, end);
+        self.out.ack = later(self.out.ack, edit.ack);
+        let right = edit.ack.wrapping_add(edit.window << (self.half(self.base).wscale & 15));
+        self.out.right = later(self.out.right, right);
+        self.out.stamp = later(self.out.stamp, edit.stamps[0]);
+        if edit.flags & FIN != 0 {
+            self.flags |= OUT_FIN;
+            self.out.fin = end.wrapping_sub(1);
+        }
+    }
+
+    /// The segment's timestamps as the client may see them: never going back, or it would take the segment for an old
+    /// one (PAWS, RFC 7323 section 5).
+    #[inline(always)]
+    fn stamps(&self, slot: u32, segment: &Segment) -> [u32; 2] {
+        let value = segment.stamps[0].wrapping_sub(self.stamp_offset(slot));
+        [later(self.out.stamp, value), segment.stamps[1]]
+    }
+
+    /// A segment of the one whose answers leave.
+    #[inline(always)]
+    fn speak(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+        let offset = self.offset(slot);
+        let protected = self.is_protected(scene);
+        let gated = protected && scene.gate != 0;
+        let other = slot ^ 1;
+        let edit = &mut out.edit;
+        edit.seq = segment.seq.wrapping_sub(offset);
+        edit.stamps = self.stamps(slot, segment);
+        out.how = EDIT;
+        if segment.has(RST) {
+            if protected && self.half(other).flags & RST_SEEN == 0 && self.must_wait(slot, scene) {
+                out.how = SUPPRESS;
+                out.why = Counter::TcpCloseHeld as u32;
+                return;
+            }
+            self.flags |= CLOSED;
+            return;
+        }
+        if segment.has(FIN) && protected && self.flags & OUT_FIN == 0 {
+            if self.half(other).flags & FIN_SEEN == 0 {
+                if self.must_wait(slot, scene) {
+                    edit.flags &= !FIN;
+                    // So that it can send its own.
+                    self.tell(other, scene, &mut out.tell);
+                    out.tell_slot = other;
+                } else {
+                    self.judge(Verdict::Diverged, Why::Close);
+                }
+            } else if self.fin(other) != self.fin(slot) {
+                self.judge(Verdict::Diverged, Why::Close);
+            }
+        }
+        let end = edit.seq.wrapping_add(segment.payload).wrapping_add(edit.flags & FIN);
+        let ack = self.joint_ack(gated, scene);
+        let right = self.joint_right(gated, scene);
+        edit.window = self.window(ack, right);
+        edit.ack = ack;
+        let mut sacks = segment.sacks;
+        if gated && sacks != 0 && !self.has_all_blocks(other, segment) {
+            edit.sack = SACK_DROP;
+            sacks = 0;
+        }
+        if segment.payload == 0 && edit.flags & FIN == 0 {
+            let held = segment.has(FIN) || (gated && after(self.half(slot).ack, ack));
+            let worthwhile = ack != self.out.ack || after(right, self.out.right) || sacks != 0;
+            if held && !worthwhile {
+                // It would count as a duplicate.
+                out.how = SUPPRESS;
+                out.why = Counter::TcpAckHeld as u32;
+                return;
+            }
+        } else if !after(end, self.client.ack) && self.has_news_for(slot, segment) {
+            // Since a takeover: the client has this already, as this member does not know.
+            self.tell(slot, scene, &mut out.tell);
+            out.tell_slot = slot;
+            out.how = SUPPRESS;
+            out.why = Counter::TcpAlreadyThere as u32;
+            return;
+        }
+        let edit = out.edit;
+        self.said(&edit, end);
+    }
+
+    /// A segment of the standby: never heard, but what it proves may be.
+    #[inline(always)]
+    fn listen(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+        let speaker = slot ^ 1;
+        if segment.has(RST) {
+            if self.half(speaker).flags & (HELD | RST_SEEN) == HELD | RST_SEEN {
+                // The second one passes.
+                self.cut(slot, segment, out);
+                out.edit.flags = RST | ACK;
+                self.flags |= CLOSED;
+                return;
+            }
+            self.judge(Verdict::Unprotected, Why::Reset);
+        } else if self.has_news_for(slot, segment) {
+            self.tell(slot, scene, &mut out.tell);
+            out.tell_slot = slot;
+        }
+        let gated = self.is_gated(scene);
+        let ack = self.joint_ack(gated, scene);
+        let right = self.joint_right(gated, scene);
+        let mut says = ack != self.out.ack || after(right, self.out.right.wrapping_add(WORTHWHILE));
+        // From nearly closed, every byte counts.
+        if after(right, self.out.right) && !after(self.out.right, self.out.ack.wrapping_add(WORTHWHILE)) {
+            says = true;
+        }
+        let mut sack = SACK_DROP;
+        if gated && segment.sacks != 0 && segment.ack == ack && self.has_all_blocks(speaker, segment) {
+            // What it misses, the client then sends again without waiting for a timer.
+            sack = crate::tcp::edit::SACK_KEEP;
+            says = true;
+        }
+        let mut fin = 0;
+        if self.half(slot).flags & FIN_SEEN != 0
+            && self.half(speaker).flags & (HELD | FIN_SEEN) == HELD | FIN_SEEN
+            && self.flags & OUT_FIN == 0
+        {
+            if self.fin(slot) != self.fin(speaker) {
+                self.judge(Verdict::Diverged, Why::Close);
+                fin = FIN;
+            } else if self.out.nxt == self.fin(slot) {
+                fin = FIN;
+            }
+        }
+        if !says && fin == 0 {
+            return;
+        }
+        self.cut(slot, segment, out);
+        let edit = &mut out.edit;
+        edit.flags = ACK | fin;
+        edit.ack = ack;
+        edit.window = self.window(ack, right);
+        edit.sack = sack;
+        let end = edit.seq.wrapping_add(fin);
+        let edit = out.edit;
+        self.said(&edit, end);
+    }
+
+    /// Makes the client's next segment out of a suppressed one.
+    #[inline(always)]
+    fn cut(&mut self, slot: u32, segment: &Segment, out: &mut Outcome) {
+        out.how = CUT;
+        out.why = Counter::TcpConverted as u32;
+        out.edit.seq = self.out.nxt;
+        out.edit.ack = self.out.ack;
+        out.edit.window = 0;
+        out.edit.flags = segment.flags & !PSH;
+        out.edit.stamps = self.stamps(slot, segment);
+        out.edit.stamps[1] = self.client.stamp;
+        out.edit.sack = SACK_DROP;
+    }
+}

@@ -1,0 +1,66 @@
+//! What is said to each connection at a takeover, so that nobody waits for a timer.
+//!
+//! The new speaker is asked to repeat what it has to say: it is handed one byte of the client's that it has had for long,
+//! with the client's acknowledgement and an open window. Every TCP answers that with an acknowledgement at once
+//! (RFC 9293 section 3.10.7.4, an old segment), which an uploading client waits for; and sends what it was held back
+//! with, which a downloading or asking one waits for. A connection that cannot go on is reset on both sides.
+
+use crate::tcp::connection::{CLOSED, Connection, HAS_BASE, STAMPS, Scene, Verdict};
+use crate::tcp::pure::Pure;
+use crate::tcp::segment::{ACK, RST};
+
+/// What is sent for one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nudge {
+    /// To the new speaker, as if from the client; `any()` says whether. With `old_byte`: followed by one byte.
+    pub member: Pure,
+    /// Whether a byte of payload follows.
+    pub old_byte: bool,
+    /// To the client, as if from the entry address.
+    pub client: Pure,
+}
+
+impl Connection {
+    /// What is to be sent now that `scene.speaker` speaks; `None` for a connection that is over or never began.
+    #[must_use]
+    pub fn nudge(&self, scene: &Scene) -> Option<Nudge> {
+        if self.flags & HAS_BASE == 0 || self.flags & CLOSED != 0 {
+            return None;
+        }
+        let slot = scene.speaker;
+        let half = self.half(slot);
+        let stamped = self.flags & STAMPS;
+        // Already turned by a packet that was faster, or not yet.
+        let goes_on = if self.speaker == slot {
+            self.verdict != Verdict::Lost as u32 && self.knows(slot, scene)
+        } else {
+            self.survives(slot, scene)
+        };
+        if goes_on {
+            let member = Pure {
+                seq: half.ack.wrapping_sub(1),
+                ack: self.acknowledged(slot),
+                window: self.client.window,
+                flags: ACK,
+                stamped,
+                stamps: [self.client.stamp, half.stamp],
+            };
+            return Some(Nudge { member, old_byte: true, client: Pure::NOTHING });
+        }
+        let mut member = Pure::NOTHING;
+        if self.knows(slot, scene) {
+            member.seq = half.ack;
+            member.ack = half.nxt;
+            member.flags = RST | ACK;
+        }
+        let client = Pure {
+            seq: self.out.nxt,
+            ack: self.client.nxt,
+            window: 0,
+            flags: RST | ACK,
+            stamped: 0,
+            stamps: [0; 2],
+        };
+        Some(Nudge { member, old_byte: false, client })
+    }
+}

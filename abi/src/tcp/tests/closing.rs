@@ -1,0 +1,76 @@
+//! FIN and RST.
+
+use super::*;
+use crate::tcp::connection::{CLOSED, Verdict};
+use crate::tcp::segment::{FIN, RST};
+
+#[test]
+fn a_fin_waits_for_the_other_members() {
+    let mut wire = Wire::open();
+    let came = wire.member(0, say(1, 1).with(FIN));
+    assert_eq!(came.client, None);
+    let (slot, told) = came.told.expect("so that it can send its own");
+    assert_eq!((slot, told.window), (1, 1));
+    let heard = wire.member(1, say(1, 1).with(FIN)).client.expect("the second one passes");
+    assert_eq!((heard.seq, heard.flags & FIN, heard.payload), (1, FIN, 0));
+    // The client closes too, and all know it.
+    let heard = wire.client(say(1, 2).with(FIN));
+    assert_eq!(heard.map(|heard| heard.expect("hears").ack), [2, 2]);
+    wire.member(0, say(2, 2));
+    wire.member(1, say(2, 2));
+    assert_ne!(wire.connection.flags & CLOSED, 0);
+}
+
+#[test]
+fn a_fin_with_data_loses_the_fin_only() {
+    let mut wire = Wire::open();
+    let heard = wire.member(0, say(1, 1).data(10).with(FIN)).client.expect("the data");
+    assert_eq!((heard.payload, heard.flags & FIN), (10, 0));
+    // The client has it, the standby sends its own, and the FIN passes.
+    wire.client(say(1, 11));
+    let heard = wire.member(1, say(1, 1).data(10).with(FIN)).client.expect("the second one passes");
+    assert_eq!((heard.seq, heard.flags & FIN), (11, FIN));
+}
+
+#[test]
+fn a_killed_server_is_not_heard_to_die() {
+    for dying in [say(1, 1).with(FIN), say(1, 1).with(RST)] {
+        let mut wire = Wire::open();
+        assert_eq!(wire.member(0, dying).client, None);
+        wire.pass(1_000_000_000);
+        assert_eq!(wire.member(0, dying).client, None);
+        wire.scene.speaker = 1;
+        let heard = wire.member(1, say(1, 1).data(5)).client.expect("goes on");
+        assert_eq!((heard.seq, heard.payload), (1, 5));
+        assert_eq!(wire.connection.verdict, Verdict::InSync as u32);
+    }
+}
+
+#[test]
+fn a_close_of_only_one_is_believed_after_a_while() {
+    let mut wire = Wire::open();
+    assert_eq!(wire.member(0, say(1, 1).with(FIN)).client, None);
+    wire.pass(6_000_000_000);
+    let heard = wire.member(0, say(1, 1).with(FIN)).client.expect("believed");
+    assert_eq!(heard.flags & FIN, FIN);
+    assert_eq!(wire.connection.verdict, Verdict::Diverged as u32);
+}
+
+#[test]
+fn both_resets_are_one() {
+    let mut wire = Wire::open();
+    assert_eq!(wire.member(0, say(1, 1).with(RST)).client, None);
+    let heard = wire.member(1, say(1, 1).with(RST)).client.expect("the second one passes");
+    assert_eq!((heard.seq, heard.flags & RST), (1, RST));
+    assert_ne!(wire.connection.flags & CLOSED, 0);
+}
+
+#[test]
+fn a_standby_that_resets_is_not_waited_for() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(10));
+    assert_eq!(wire.member(0, say(1, 11)).client, None);
+    let heard = wire.member(1, say(1, 1).with(RST)).client.expect("what waited");
+    assert_eq!((heard.ack, heard.flags & RST), (11, 0));
+    assert_eq!(wire.connection.verdict, Verdict::Unprotected as u32);
+}

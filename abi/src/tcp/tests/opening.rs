@@ -1,0 +1,68 @@
+//! The handshake.
+
+use super::*;
+use crate::tcp::connection::{Verdict, Why};
+
+fn verdict(wire: &Wire) -> (u32, u32) {
+    (wire.connection.verdict, wire.connection.why)
+}
+
+#[test]
+fn the_second_syn_ack_passes_whosever_it_is() {
+    for first in [0, 1] {
+        let mut wire = Wire::new();
+        wire.syn();
+        assert_eq!(wire.member(first, say(0, 1).with(SYN)).client, None);
+        let second = wire.member(first ^ 1, say(0, 1).with(SYN)).client.expect("passes");
+        assert_eq!((second.seq, second.ack), (0, 1));
+        assert_eq!(wire.base, Some(first as usize ^ 1));
+        assert_eq!(verdict(&wire), (Verdict::InSync as u32, Why::Well as u32));
+        let [zero, one] = wire.client(say(1, 1)).map(|heard| heard.expect("both hear it"));
+        assert_eq!((zero.seq, zero.ack, one.seq, one.ack), (1, 1, 1, 1));
+    }
+}
+
+#[test]
+fn without_a_standby_in_service_the_speaker_answers_alone() {
+    let mut wire = Wire::new();
+    wire.scene.protect = 0;
+    wire.syn();
+    assert_eq!(wire.member(1, say(0, 1).with(SYN)).client, None);
+    assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some());
+    assert_eq!(verdict(&wire), (Verdict::Unprotected as u32, Why::NoStandby as u32));
+}
+
+#[test]
+fn a_standby_that_does_not_answer_costs_one_retransmission() {
+    let mut wire = Wire::new();
+    wire.syn();
+    assert_eq!(wire.member(0, say(0, 1).with(SYN)).client, None);
+    assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some());
+    assert_eq!(verdict(&wire), (Verdict::Unprotected as u32, Why::NoHandshake as u32));
+    assert_eq!(wire.client(say(1, 1))[1], None, "what would it do with it?");
+}
+
+#[test]
+fn different_options_are_not_protected() {
+    let mut wire = Wire::new();
+    wire.syn();
+    let mut out = Outcome::default();
+    let mut plain = header(M[1], C.wrapping_add(1), &say(0, 1).with(SYN), [0, 0]);
+    plain.0[20..60].fill(1);
+    let segment = Wire::read(&plain, 0);
+    wire.connection.from_member(1, &segment, &wire.scene, &mut out);
+    assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some());
+    assert_eq!(verdict(&wire), (Verdict::Unprotected as u32, Why::Options as u32));
+}
+
+#[test]
+fn a_syn_on_a_living_connection_changes_nothing() {
+    let wire = Wire::open();
+    let syn = Segment { seq: 5, flags: SYN, ..Segment::default() };
+    assert!(!wire.connection.is_begun_anew_by(&syn));
+    let again = Segment { seq: C, ..syn };
+    assert!(!wire.connection.is_begun_anew_by(&again));
+    let mut over = wire.connection;
+    over.flags |= crate::tcp::connection::CLOSED;
+    assert!(over.is_begun_anew_by(&syn));
+}

@@ -1,0 +1,152 @@
+//! Data, acknowledgements, and the turn.
+
+use super::*;
+use crate::tcp::connection::Verdict;
+use crate::tcp::from_member::{CLOSED_AGAIN, LATE, OPENED};
+use crate::tcp::segment::{CWR, RST};
+
+#[test]
+fn a_request_is_acknowledged_when_both_have_it() {
+    let mut wire = Wire::open();
+    let heard = wire.client(say(1, 1).data(100)).map(|heard| heard.expect("both hear it"));
+    assert_eq!(heard[1].flags & CWR, CWR, "the standby acknowledges at once");
+    assert_eq!(heard[1].window, 0, "and says nothing");
+    assert_eq!((heard[0].flags & CWR, heard[0].window), (0, 500));
+    // The primary answers; its acknowledgement of the request waits, its answer does not.
+    let answer = wire.member(0, say(1, 101).data(50));
+    let heard = answer.client.expect("the answer passes");
+    assert_eq!((heard.seq, heard.ack, heard.payload), (1, 1, 50));
+    assert_eq!(answer.news, LATE);
+    // The standby's acknowledgement, cut down and renumbered, tells the client.
+    let came = wire.member(1, say(1, 101));
+    let heard = came.client.expect("converted");
+    assert_eq!((heard.seq, heard.ack, heard.payload, heard.flags), (51, 101, 0, ACK));
+    assert_eq!(came.told, None);
+}
+
+#[test]
+fn the_other_way_round_nothing_waits() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    assert_eq!(wire.member(1, say(1, 101)).client, None, "the primary does not have it yet");
+    let heard = wire.member(0, say(1, 101).data(50)).client.expect("the answer");
+    assert_eq!((heard.ack, heard.payload), (101, 50));
+}
+
+#[test]
+fn the_standby_may_send_what_the_client_has_and_no_more() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(1, say(1, 101));
+    wire.member(0, say(1, 101).data(1000));
+    // Still nothing: the client has not acknowledged it.
+    assert_eq!(wire.client(say(101, 1))[1].expect("hears").window, 0);
+    let heard = wire.client(say(101, 1001))[1].expect("hears");
+    // Never of what it has not sent, and no more room than what the client has.
+    assert_eq!((heard.ack, heard.window), (1, 1000 >> SHIFT));
+    // It sends that; nobody hears it, and it is told that it has arrived.
+    let came = wire.member(1, say(1, 101).data(896));
+    assert_eq!(came.client, None);
+    let (slot, told) = came.told.expect("told");
+    assert_eq!((slot, told.seq, told.ack, told.window), (1, 101, 897, 0));
+}
+
+#[test]
+fn a_takeover_goes_on_where_the_client_is() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(1, say(1, 101));
+    // The primary dies before it answers; slot 1 takes over.
+    wire.scene.speaker = 1;
+    wire.scene.protect = 0;
+    wire.scene.gate = 0;
+    let heard = wire.client(say(101, 1));
+    assert_eq!(heard[1].expect("hears").window, 500, "its window is open");
+    let heard = wire.member(1, say(1, 101).data(70)).client.expect("the answer");
+    assert_eq!((heard.seq, heard.ack, heard.payload), (1, 101, 70));
+    assert_eq!(wire.connection.verdict, Verdict::InSync as u32);
+}
+
+#[test]
+fn what_the_client_saw_acknowledged_and_the_standby_lacks_is_lost_and_said_so() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(0, say(1, 101));
+    wire.pass(11_000_000);
+    let came = wire.member(0, say(1, 101));
+    assert_eq!(came.news, OPENED);
+    assert_eq!(came.client.expect("no longer waits").ack, 101);
+    wire.scene.speaker = 1;
+    let heard = wire.client(say(101, 1));
+    assert_eq!(heard[0], None);
+    // Its half is closed first, with the numbers it believes.
+    let reset = heard[1].expect("hears");
+    assert_eq!((reset.seq, reset.ack, reset.flags), (1, 1, RST | ACK));
+    assert_eq!(wire.client(say(101, 1))[1].expect("hears").flags, ACK);
+    assert_eq!(wire.connection.verdict, Verdict::Lost as u32);
+}
+
+#[test]
+fn the_gate_closes_again_when_the_standby_has_caught_up() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    assert_eq!(wire.member(0, say(1, 101)).client, None);
+    wire.pass(11_000_000);
+    assert_eq!(wire.member(0, say(1, 101)).news, OPENED);
+    assert_eq!(wire.member(1, say(1, 101)).news, CLOSED_AGAIN);
+    wire.client(say(101, 1).data(10));
+    assert_eq!(wire.member(0, say(1, 111)).client, None, "waits again");
+    assert!(wire.connection.survives(1, &wire.scene));
+}
+
+#[test]
+fn a_standby_that_makes_progress_is_not_late() {
+    let mut wire = Wire::open();
+    for step in 0..10u32 {
+        wire.client(say(1 + step * 100, 1).data(100));
+        wire.pass(6_000_000);
+        let news = wire.member(0, say(1, 101 + step * 100)).news;
+        assert_eq!(news & OPENED, 0, "step {step}");
+        wire.member(1, say(1, 1 + step * 100));
+    }
+}
+
+#[test]
+fn stamps_never_go_back_and_echoes_are_never_of_the_future() {
+    let mut wire = Wire::open();
+    let mut last = 0;
+    for (slot, stamp) in [(0, 10), (0, 30), (0, 20), (1, 25), (1, 90)] {
+        wire.scene.speaker = slot;
+        let header = header(
+            M[slot as usize].wrapping_add(1),
+            C.wrapping_add(1),
+            &say(1, 1),
+            [T[slot as usize].wrapping_add(stamp), 7],
+        );
+        let segment = Wire::read(&header, 5);
+        let mut out = Outcome::default();
+        wire.connection.from_member(slot, &segment, &wire.scene, &mut out);
+        let value = out.edit.stamps[0].wrapping_sub(T[1]);
+        assert!(value >= last, "{value} after {last}");
+        last = value;
+    }
+    let heard = wire.client(say(1, 1).at(1_000_000));
+    assert!(heard[0].is_some());
+}
+
+#[test]
+fn the_standbys_hole_reaches_the_client_as_its_own_sack() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.client(say(101, 1).data(100));
+    // The primary has both; the copy of the first got lost on its way to the standby.
+    assert_eq!(wire.member(0, say(1, 201)).client, None);
+    let heard = wire.member(1, Say { sack: Some([101, 201]), ..say(1, 1) }).client.expect("a duplicate");
+    assert_eq!(heard.ack, 1);
+    // The primary's blocks do not reach the client while the standby has not got them.
+    let mut wire = Wire::open();
+    wire.client(say(101, 1).data(100));
+    let came = wire.member(0, Say { sack: Some([101, 201]), ..say(1, 1) });
+    assert!(came.client.is_none_or(|heard| heard.ack == 1));
+    wire.member(1, Say { sack: Some([101, 201]), ..say(1, 1) });
+}

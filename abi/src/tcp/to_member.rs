@@ -1,0 +1,164 @@
+//! What of the client's segments each member gets to hear.
+//!
+//! The standby is **held by its window**: it may send what the client has acknowledged, and nothing else. So its stream
+//! is never ahead of the primary's, nothing of it is in flight when the primary dies, no retransmission timer runs, and
+//! the one segment that opens its window at a takeover makes it go on at once, be it with an answer that it has had
+//! ready for a second or with the middle of a download.
+
+use crate::tcp::connection::{
+    ANSWERED, Connection, FIN_SEEN, HAS_BASE, RST_SEEN, STAMPS, SYN_ACK, Scene, Verdict,
+};
+use crate::tcp::edit::{Edit, SACK_ADD, SACK_DROP};
+use crate::tcp::pure::Pure;
+use crate::tcp::segment::{ACK, CWR, PSH, RST, SYN, Segment};
+use crate::tcp::seq::{after, later};
+
+/// The member gets the segment as it is.
+pub const AS_IS: u32 = 0;
+/// The member gets the segment as the edit says.
+pub const EDITED: u32 = 1;
+/// The member gets nothing: it does not have this connection, or not yet. What it misses the client sends again, as the
+/// gate keeps it from being acknowledged.
+pub const NOT_FOR_IT: u32 = 2;
+
+impl Connection {
+    /// A segment of the client on its way to the member in this slot.
+    #[inline(always)]
+    pub fn to_member(&mut self, slot: u32, segment: &Segment, scene: &Scene, edit: &mut Edit) -> u32 {
+        self.turn(scene);
+        edit.keep(segment);
+        if segment.has(SYN) {
+            return AS_IS;
+        }
+        let speaks = slot == scene.speaker;
+        if self.flags & HAS_BASE == 0 || !self.knows(slot, scene) {
+            return if speaks { AS_IS } else { NOT_FOR_IT };
+        }
+        if self.verdict == Verdict::Lost as u32 {
+            return self.end_half(slot, speaks, edit);
+        }
+        if segment.has(RST) || !segment.has(ACK) {
+            return AS_IS;
+        }
+        let offset = self.offset(slot);
+        let ack = segment.ack.wrapping_add(offset);
+        let known = self.half(slot).nxt;
+        // Never of what it has not sent (`acknowledged`), and of what this very segment acknowledges.
+        edit.ack = if after(ack, known) { known } else { ack };
+        if segment.stamps_at != 0 && segment.stamps[1] != 0 {
+            let echo = segment.stamps[1].wrapping_add(self.stamp_offset(slot));
+            let newest = self.half(slot).stamp;
+            edit.stamps[1] = if after(echo, newest) { newest } else { echo };
+        }
+        if speaks {
+            edit.sack_add = offset;
+            if segment.sacks != 0 && (offset != 0 || edit.ack != ack) {
+                edit.sack = if Self::has_sent_all(segment, offset, known) { SACK_ADD } else { SACK_DROP };
+            }
+        } else {
+            edit.window = self.room(slot, edit.ack);
+            if segment.sacks != 0 {
+                // It has nothing in flight that a block could be about.
+                edit.sack = SACK_DROP;
+            }
+            if segment.payload != 0 && segment.has(PSH) {
+                // Makes Linux acknowledge at once (`tcp_ecn_accept_cwr`), instead of up to 40 ms later for an answer
+                // that it is not going to send.
+                edit.flags |= CWR;
+            }
+        }
+        let half = self.half_mut(slot);
+        half.given = later(half.given, edit.ack);
+        EDITED
+    }
+
+    /// A connection that could not be carried over: the member's half is closed by a reset that it believes; the next
+    /// segment then finds no connection there and its kernel tells the client, with the number that the client expects.
+    #[inline(always)]
+    fn end_half(&mut self, slot: u32, speaks: bool, edit: &mut Edit) -> u32 {
+        if !speaks {
+            return NOT_FOR_IT;
+        }
+        let half = self.half_mut(slot);
+        if half.flags & RST_SEEN != 0 {
+            return AS_IS;
+        }
+        half.flags |= RST_SEEN;
+        edit.seq = half.ack;
+        edit.ack = half.nxt;
+        edit.flags = RST | ACK;
+        EDITED
+    }
+
+    /// Whether no SACK block is about what this member has not sent.
+    #[inline(always)]
+    fn has_sent_all(segment: &Segment, offset: u32, nxt: u32) -> bool {
+        let mut beyond = 0;
+        let mut block = 0;
+        while block < 4 {
+            if block < segment.sacks {
+                let [_, right] = segment.sack[block as usize];
+                beyond |= after(right.wrapping_add(offset), nxt) as u32;
+            }
+            block += 1;
+        }
+        beyond == 0
+    }
+
+    /// The window field for a standby that is handed this acknowledgement: as far as the client has acknowledged, and
+    /// its FIN once the speaker has sent one.
+    #[inline(always)]
+    #[must_use]
+    pub fn room(&self, slot: u32, ack: u32) -> u32 {
+        let offset = self.offset(slot);
+        let shift = self.client.wscale & 15;
+        let mut edge = self.client.ack.wrapping_add(offset);
+        // Down, so that nothing the client does not have can slip out. The standby may then be a little behind what it
+        // could send, by less than a unit and a segment, which costs nothing.
+        let mut round = 0;
+        let speaker = self.half(slot ^ 1);
+        if speaker.flags & FIN_SEEN != 0 {
+            let fin = speaker.fin.wrapping_add(1).wrapping_sub(self.offset(slot ^ 1)).wrapping_add(offset);
+            edge = later(edge, fin);
+            // Behind a FIN comes nothing that could slip out.
+            round = (1 << shift) - 1;
+        }
+        let need = edge.wrapping_sub(ack);
+        let may = self.client.right.wrapping_add(offset).wrapping_sub(ack);
+        if need as i32 <= 0 || may as i32 <= 0 {
+            return 0;
+        }
+        let need = (need + round) >> shift;
+        let may = may >> shift;
+        let units = if need < may { need } else { may };
+        if units > 0xffff { 0xffff } else { units }
+    }
+
+    /// What the client would say to this member now: the latest acknowledgement that it can understand.
+    #[inline(always)]
+    pub fn tell(&mut self, slot: u32, scene: &Scene, pure: &mut Pure) {
+        let ack = self.acknowledged(slot);
+        let window = if slot == scene.speaker { self.client.window } else { self.room(slot, ack) };
+        let half = self.half_mut(slot);
+        half.given = later(half.given, ack);
+        pure.seq = half.ack;
+        pure.ack = ack;
+        pure.window = window;
+        pure.flags = ACK;
+        pure.stamps[1] = half.stamp;
+        pure.stamps[0] = self.client.stamp;
+        pure.stamped = self.flags & STAMPS;
+    }
+
+    /// Whether the client would have something to tell this member, once it has sent this segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_news_for(&self, slot: u32, segment: &Segment) -> bool {
+        let half = self.half(slot);
+        if half.flags & SYN_ACK == 0 || self.flags & ANSWERED == 0 {
+            return false;
+        }
+        // More of its stream has arrived than it knows; or it asks: a retransmission, a keepalive, a window probe.
+        after(self.acknowledged(slot), half.given) || after(half.given, segment.seq)
+    }
+}

@@ -1,0 +1,49 @@
+//! On the uplink: a client's segment is noted, and the members' copies are marked for `to_guest`.
+
+use hotpair_abi::count::Counter;
+use hotpair_abi::packet::{Ip, Link};
+use hotpair_abi::tcp::segment::{ACK, SYN};
+
+use crate::count::{count, row};
+use crate::packet::XdpFrame;
+use crate::tcp::{From, key, locked, lookup, read};
+use crate::{maps, role};
+
+/// Takes the place of the destination MAC, which `to_guest` then writes: says that this is a segment of a known connection,
+/// so that all other packets need not be looked into again. Locally administered and not of our own prefix.
+pub const KNOWN: [u16; 3] =
+    [u16::from_ne_bytes([0x06, b'h']), u16::from_ne_bytes(*b"pT"), u16::from_ne_bytes(*b"CP")];
+
+/// Notes a segment. `None`: its pair's connections are nobody's concern, or it cannot be read; it goes on as it is.
+#[inline(never)]
+pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, pair: u32) -> Option<()> {
+    let scratch = maps::scratch()?;
+    if read(&frame, ip, scratch).is_none() {
+        count(row(pair), Counter::TcpMalformed);
+        return None;
+    }
+    key(scratch, ip, &link.tags, From::Client);
+    let begins = scratch.segment.flags & (SYN | ACK) == SYN;
+    let mut connection = lookup(scratch);
+    if connection.is_none() && begins {
+        connection = maps::new_connection(&scratch.tuple);
+        if connection.is_none() {
+            count(row(pair), Counter::TcpTableFull);
+        }
+    }
+    let connection = connection?;
+    let now = role::now_ns();
+    let mac = link.src.bytes();
+    let segment = &scratch.segment;
+    locked(connection, |connection| {
+        if begins {
+            if connection.is_begun_anew_by(segment) {
+                connection.begin(segment, pair, now);
+            }
+        } else {
+            connection.from_client(segment, now);
+        }
+        connection.mac = mac;
+    });
+    frame.address_to(KNOWN)
+}

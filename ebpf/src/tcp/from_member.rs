@@ -1,0 +1,265 @@
+//! At a tap's way out: what of a member's segments leaves, translated; what the client is told by a segment of the
+//! standby; and what a member is told in the client's name.
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::helpers::generated::{
+    bpf_clone_redirect, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail,
+};
+use hotpair_abi::checksum::fold64;
+use hotpair_abi::count::Counter;
+use hotpair_abi::packet::{Bytes, Ip, Link};
+use hotpair_abi::tcp::from_member::{CUT, EDIT, NOBODY, PASS};
+use hotpair_abi::tcp::pure::{address_sum, header_sum, pseudo_sum};
+use hotpair_abi::{GATEWAY_MAC, Mac, Slot, voice};
+
+use crate::count::{Exit, count, row};
+use crate::from_guest::Member;
+use crate::packet::TcFrame;
+use crate::tcp::{From, Scratch, key, locked, lookup, read, scene};
+use crate::{maps, out, role};
+
+/// The frame belongs to no known connection, or nothing may be decided about it now.
+pub const UNKNOWN: u32 = 0;
+/// What becomes of it stands in the scratch.
+pub const DECIDED: u32 = 1;
+
+/// [`act`]: the frame, ready for the client, is to be sent by the usual way out. Smaller than the word of any exit of a
+/// pair.
+pub const SEND: u64 = 1;
+
+/// Decides about a member's segment, of whichever member: the standby's may tell the client something, too. Nothing is
+/// decided about a connection while the pair's voice may not be heard at all.
+#[inline(never)]
+pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
+    let word = member.word;
+    let active = voice::active(word, role::tripped(member.pair)) as u32;
+    let speaker = active ^ (word.handover() && out::recorded(frame, ip, word)) as u32;
+    if out::may_speak(frame, ip, member, Slot::from_bit(speaker as u64)).is_err() {
+        return UNKNOWN;
+    }
+    let Some(scratch) = maps::scratch() else {
+        return UNKNOWN;
+    };
+    if read(&frame, ip, scratch).is_none() {
+        count(row(member.port.pair), Counter::TcpMalformed);
+        return UNKNOWN;
+    }
+    key(scratch, ip, &link.tags, From::Member);
+    let Some(connection) = lookup(scratch) else {
+        return UNKNOWN;
+    };
+    scene(scratch, member.pair, word, speaker);
+    let slot = member.port.slot & 1;
+    scratch.mac = locked(connection, |connection| {
+        connection.from_member(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
+        connection.mac
+    });
+    DECIDED
+}
+
+/// Carries out what was decided: [`SEND`], or how the program ends (an [`Exit`]'s word).
+#[inline(never)]
+pub fn act(frame: TcFrame, ip: &Ip, member: &Member) -> u64 {
+    carry_out(frame, ip, member).into_word()
+}
+
+#[inline(always)]
+fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
+    let row = row(member.port.pair);
+    let Some(scratch) = maps::scratch() else {
+        return member.drop(Counter::TcpRewriteFailed);
+    };
+    let how = scratch.outcome.how;
+    let tells = scratch.outcome.tell_slot != NOBODY;
+    let done = match how {
+        EDIT => edit(frame, ip, scratch),
+        CUT => cut(frame, ip, scratch),
+        _ => Some(()),
+    };
+    if done.is_none() {
+        return member.drop(Counter::TcpRewriteFailed);
+    }
+    if matches!(how, PASS | EDIT) && !tells {
+        return Exit::from_word(SEND);
+    }
+    if matches!(how, PASS | EDIT | CUT) {
+        let Some(host) = maps::host() else {
+            return member.drop(Counter::TcpRewriteFailed);
+        };
+        if frame.address(Mac::new(scratch.mac), Mac::new(host.uplink_mac)).is_none() {
+            return member.drop(Counter::TcpRewriteFailed);
+        }
+        if !tells {
+            // SAFETY: takes an interface index; the kernel drops the frame if there is no such interface.
+            let action = unsafe { bpf_redirect(host.uplink_ifindex, 0) } as i32;
+            return exit(row, scratch, action);
+        }
+        // SAFETY: clones the frame; nothing read from it before is used afterwards.
+        if unsafe { bpf_clone_redirect(frame.0, host.uplink_ifindex, 0) } == 0 {
+            exit(row, scratch, TC_ACT_SHOT).take();
+        }
+    }
+    if !tells {
+        return exit(row, scratch, TC_ACT_SHOT);
+    }
+    let tap = role::tap(member.pair, scratch.outcome.tell_slot);
+    if tap == 0 || tell(frame, ip, member, scratch).is_none() {
+        return exit(row, scratch, TC_ACT_SHOT);
+    }
+    frame.set_mark();
+    // SAFETY: takes an interface index; the kernel drops the frame if there is no such interface.
+    let action = unsafe { bpf_redirect(tap, 0) } as i32;
+    Exit::new(row, Counter::TcpTold, action)
+}
+
+/// Ends for the reason that the decision names.
+#[inline(always)]
+fn exit(row: u32, scratch: &Scratch, action: i32) -> Exit {
+    Exit::numbered(row, scratch.outcome.why, action)
+}
+
+/// Writes the `N` bytes of the header that begin at `at` to their place in the frame.
+#[inline(always)]
+fn copy<const N: usize>(frame: TcFrame, ip: &Ip, scratch: &Scratch, at: u32) -> Option<()> {
+    // SAFETY: 64 bytes lie behind the pointer.
+    frame.put(ip.l4 + at as usize, unsafe { &*scratch.header.from(at).cast::<[u8; N]>() })
+}
+
+/// Writes the header's fields, all but the checksum.
+#[inline(always)]
+fn store(frame: TcFrame, ip: &Ip, scratch: &Scratch) -> Option<()> {
+    // SAFETY: the first sixteen bytes of the header.
+    let fixed: &[u8; 16] = unsafe { &*scratch.header.0.as_ptr().cast() };
+    frame.put(ip.l4, fixed)?;
+    let segment = &scratch.segment;
+    if segment.stamps_at != 0 {
+        copy::<8>(frame, ip, scratch, segment.stamps_at)?;
+    }
+    if scratch.outcome.edit.sack != 0 && segment.sacks != 0 {
+        let at = segment.sack_at;
+        copy::<2>(frame, ip, scratch, at - 2)?;
+        let mut block = 0;
+        while block < 4 {
+            if block < segment.sacks {
+                copy::<8>(frame, ip, scratch, at + 8 * block)?;
+            }
+            block += 1;
+        }
+    }
+    Some(())
+}
+
+/// Makes the segment say what it shall, payload and all.
+#[inline(never)]
+fn edit(frame: TcFrame, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
+    if !scratch.outcome.edit.changes(&scratch.segment) {
+        return Some(());
+    }
+    let diff = scratch.outcome.edit.apply(&mut scratch.header, &scratch.segment);
+    store(frame, ip, scratch)?;
+    // SAFETY: the helper checks the offset. A sum that the guest has left to its NIC covers the pseudo header only, and
+    // is left alone.
+    let result = unsafe { bpf_l4_csum_replace(frame.0, (ip.l4 + 16) as u32, 0, fold64(diff) as u64, 0) };
+    (result == 0).then_some(())
+}
+
+/// Whether the frame's checksum is left to be done: then its field holds the pseudo header's sum. No accessor says so,
+/// but a helper leaves such a field alone.
+#[inline(always)]
+fn is_partial(frame: TcFrame, l4: usize) -> Option<bool> {
+    let before = frame.get_far::<2>(l4 + 16)?;
+    // SAFETY: the helper checks the offset.
+    if unsafe { bpf_l4_csum_replace(frame.0, (l4 + 16) as u32, 0, 0x5a5a, 0) } != 0 {
+        return None;
+    }
+    Some(frame.get_far::<2>(l4 + 16)? == before)
+}
+
+/// The checksum field of a segment without payload. `header`: the sum of the TCP header with a zero field.
+#[inline(always)]
+fn full_checksum(partial: bool, ip: &Ip, len: usize, header: u64) -> u16 {
+    let pseudo = pseudo_sum(address_sum(ip.src, ip.v4) + address_sum(ip.dst, ip.v4), len);
+    if partial { fold64(pseudo) } else { !fold64(pseudo + header) }
+}
+
+/// Cuts the segment to its header, and makes that say what it shall.
+#[inline(never)]
+fn cut(frame: TcFrame, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
+    let len = scratch.segment.header as usize;
+    let partial = is_partial(frame, ip.l4)?;
+    // SAFETY: the helper checks the length; nothing read from the frame before is used afterwards.
+    if unsafe { bpf_skb_change_tail(frame.0, (ip.l4 + len) as u32, 0) } != 0 {
+        return None;
+    }
+    let total = (ip.l4 - ip.l3 + len) as u16;
+    if ip.v4 {
+        let before = frame.get_far::<2>(ip.l3 + 2)?;
+        // SAFETY: the helper checks the offset.
+        let result = unsafe {
+            bpf_l3_csum_replace(
+                frame.0,
+                (ip.l3 + 10) as u32,
+                u16::from_ne_bytes(before) as u64,
+                total.to_be() as u64,
+                2,
+            )
+        };
+        if result != 0 {
+            return None;
+        }
+        frame.put(ip.l3 + 2, &total.to_be())?;
+    } else {
+        frame.put(ip.l3 + 4, &(len as u16).to_be())?;
+    }
+    scratch.outcome.edit.apply(&mut scratch.header, &scratch.segment);
+    store(frame, ip, scratch)?;
+    scratch.header.put_half(16, 0);
+    let field = full_checksum(partial, ip, len, scratch.header.sum());
+    frame.put(ip.l4 + 16, &field)
+}
+
+/// Turns the frame into a segment of the client for a member.
+#[inline(never)]
+fn tell(frame: TcFrame, ip: &Ip, member: &Member, scratch: &mut Scratch) -> Option<()> {
+    // A header of our own takes the place of the old one: that must have the plain length.
+    if ip.v4 && ip.l4 - ip.l3 != 20 {
+        return None;
+    }
+    let partial = is_partial(frame, ip.l4)?;
+    let len = scratch.outcome.tell.len();
+    // SAFETY: the helper checks the length; nothing read from the frame before is used afterwards.
+    if unsafe { bpf_skb_change_tail(frame.0, (ip.l4 + len) as u32, 0) } != 0 {
+        return None;
+    }
+    if ip.v4 {
+        const V4: u32 = 0x4500_0000;
+        const DF: u32 = 0x4000;
+        const TTL_TCP: u32 = 0x4006_0000;
+        let total = 20 + len as u32;
+        let (from, to) = (ip.dst.words()[1], ip.src.words()[1]);
+        let half = |address: u64| (u64::from_le(address) >> 32) as u32;
+        let mut header =
+            [(V4 | total).to_be(), DF.to_be(), TTL_TCP.to_be(), half(from).to_le(), half(to).to_le()];
+        let sum =
+            header[0] as u64 + header[1] as u64 + header[2] as u64 + header[3] as u64 + header[4] as u64;
+        let [a, b] = (!fold64(sum)).to_ne_bytes();
+        header[2] |= u32::from_ne_bytes([0, 0, a, b]);
+        frame.put(ip.l3, &header)?;
+    } else {
+        const V6: u32 = 0x6000_0000;
+        frame.put(ip.l3, &[V6.to_be(), (((len as u32) << 16) | 0x0640).to_be()])?;
+        frame.put(ip.l3 + 8, &ip.dst.words())?;
+        frame.put(ip.l3 + 24, &ip.src.words())?;
+    }
+    let ports = scratch.tuple.ports;
+    let mut header = scratch.outcome.tell.header(ports);
+    let field = full_checksum(partial, ip, len, header_sum(&header));
+    let [a, b] = field.to_ne_bytes();
+    header[4] = u32::from_ne_bytes([a, b, 0, 0]);
+    let fixed = [header[0], header[1], header[2], header[3], header[4]];
+    frame.put(ip.l4, &fixed)?;
+    if len == 32 {
+        frame.put(ip.l4 + 20, &[header[5], header[6], header[7]])?;
+    }
+    frame.address(role::mac(member.pair), Mac::new(GATEWAY_MAC))
+}

@@ -1,0 +1,49 @@
+//! XDP on the devmap's way out to a tap: a segment of a known TCP connection becomes the member's own, by its numbers and
+//! its destination MAC. Everything else is the member's already, and passes after one comparison.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_md;
+use hotpair_abi::count::Counter;
+
+use crate::count::{NO_PAIR, count, row};
+use crate::packet::XdpFrame;
+use crate::tcp::{from_client, to_member};
+use crate::{maps, role};
+
+/// Decides about one copy of a frame.
+#[inline(always)]
+pub fn to_guest(ctx: *mut xdp_md) -> u32 {
+    let frame = XdpFrame(ctx);
+    if frame.addressed_to() != Some(from_client::KNOWN) {
+        return XDP_PASS;
+    }
+    segment(ctx)
+}
+
+#[inline(never)]
+fn segment(ctx: *mut xdp_md) -> u32 {
+    // SAFETY: the context outlives the program; devmap programs may read the egress interface.
+    let ifindex = unsafe { (*ctx).egress_ifindex };
+    // Taps are told to `PORTS` before they are entered into a devmap, and taken out after.
+    let Some((port, pair)) = maps::port(ifindex).and_then(|port| Some((port, maps::pair(port.pair)?))) else {
+        count(NO_PAIR, Counter::TcpRewriteFailed);
+        return XDP_DROP;
+    };
+    let row = row(port.pair);
+    let frame = XdpFrame(ctx);
+    if frame.address_to(role::mac_pairs(pair)).is_none() {
+        count(row, Counter::TcpRewriteFailed);
+        return XDP_DROP;
+    }
+    let counter = match to_member::to_member(ctx, pair, role::word(pair), &port) {
+        to_member::AS_IS => return XDP_PASS,
+        to_member::TRANSLATED => {
+            count(row, Counter::TcpTranslated);
+            return XDP_PASS;
+        }
+        to_member::REFUSED => Counter::TcpNotForStandby,
+        _ => Counter::TcpRewriteFailed,
+    };
+    count(row, counter);
+    XDP_DROP
+}

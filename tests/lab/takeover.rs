@@ -1,0 +1,77 @@
+//! TCP connections go on through a failover: the same connection, every byte right.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hotpair_tests::lab::Lab;
+use hotpair_tests::stream::{Conversation, PORT};
+
+use crate::scenario::protected;
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn open(lab: &Lab, v6: bool) -> Result<Conversation> {
+    let _inside = lab.client().netns().enter()?;
+    Conversation::open(SocketAddr::new(lab.client().entry(v6)?, PORT), SOON)
+}
+
+/// Keeps the conversation busy while the primary is killed, and until the pair is protected again.
+fn through_a_kill(
+    name: &str,
+    v6: bool,
+    talk: impl Fn(&mut Conversation) -> Result<()> + Send + 'static,
+) -> Result<()> {
+    let Some(lab) = protected(name, Lab::builder().carries_tcp())? else { return Ok(()) };
+    let mut conversation = open(&lab, v6)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let talking = {
+        let over = Arc::clone(&over);
+        thread::spawn(move || -> Result<(u32, Duration)> {
+            let mut rounds = 0;
+            while !over.load(Ordering::Relaxed) {
+                talk(&mut conversation).with_context(|| format!("round {rounds}"))?;
+                rounds += 1;
+            }
+            Ok((rounds, conversation.take_gap()))
+        })
+    };
+    thread::sleep(Duration::from_millis(300));
+    let old = lab.primary()?;
+    old.kill()?;
+    lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
+    thread::sleep(Duration::from_millis(700));
+    over.store(true, Ordering::Relaxed);
+    let (rounds, gap) = talking.join().expect("no panic")?;
+    eprintln!("{rounds} rounds, longest gap {gap:?}");
+    ensure!(rounds > 1, "{rounds} rounds");
+    Ok(())
+}
+
+#[test]
+fn a_download_goes_on() -> Result<()> {
+    through_a_kill("a_download_goes_on", false, |conversation| conversation.download(10 << 20))
+}
+
+#[test]
+fn a_download_over_ipv6_goes_on() -> Result<()> {
+    through_a_kill("a_download_over_ipv6_goes_on", true, |conversation| conversation.download(10 << 20))
+}
+
+#[test]
+fn an_upload_goes_on() -> Result<()> {
+    through_a_kill("an_upload_goes_on", false, |conversation| conversation.upload(10 << 20))
+}
+
+#[test]
+fn an_upload_over_ipv6_goes_on() -> Result<()> {
+    through_a_kill("an_upload_over_ipv6_goes_on", true, |conversation| conversation.upload(10 << 20))
+}
+
+#[test]
+fn requests_and_answers_go_on() -> Result<()> {
+    through_a_kill("requests_and_answers_go_on", false, Conversation::increment)
+}

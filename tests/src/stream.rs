@@ -1,0 +1,210 @@
+//! One long TCP conversation: a server whose answers are the same on every member, and a client that checks every byte
+//! and remembers the longest time in which nothing came.
+//!
+//! ```text
+//! client              server
+//! "GET n\n"           n bytes: the pattern, from where the last GET ended
+//! "PUT n\n", n bytes  "OK n sum\n": how many arrived, and their sum
+//! "INCR\n"            "v\n": one more than the last time, on this connection
+//! ```
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// Where it is served.
+pub const PORT: u16 = 5000;
+
+/// Bytes that are handled at once.
+const CHUNK: usize = 64 << 10;
+
+/// The byte of the pattern at this offset: never the same for long, whatever is shifted.
+fn pattern(offset: u64) -> u8 {
+    (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+fn fill(buffer: &mut [u8], offset: u64) {
+    for (index, byte) in buffer.iter_mut().enumerate() {
+        *byte = pattern(offset + index as u64);
+    }
+}
+
+/// Serves at this address, a thread a connection.
+///
+/// # Errors
+/// When nobody can listen there.
+pub fn serve(at: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(at).with_context(|| format!("cannot serve TCP on {at}"))?;
+    thread::Builder::new().name("stream".to_string()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // More threads than there can be are refused by the kernel; that connection then ends.
+            let _ = thread::Builder::new().stack_size(256 << 10).spawn(move || converse(&stream));
+        }
+    })?;
+    Ok(())
+}
+
+fn converse(stream: &TcpStream) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut reader = BufReader::with_capacity(CHUNK, stream);
+    let mut buffer = vec![0; CHUNK];
+    let (mut offset, mut count) = (0u64, 0u64);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let mut words = line.split_whitespace();
+        let (verb, number) = (words.next()?, words.next().and_then(|n| n.parse::<u64>().ok()));
+        match (verb, number) {
+            ("GET", Some(mut left)) => {
+                while left > 0 {
+                    let now = buffer.len().min(left as usize);
+                    fill(&mut buffer[..now], offset);
+                    (&*stream).write_all(&buffer[..now]).ok()?;
+                    offset += now as u64;
+                    left -= now as u64;
+                }
+            }
+            ("PUT", Some(bytes)) => {
+                let (mut left, mut sum) = (bytes, 0u64);
+                while left > 0 {
+                    let now = buffer.len().min(left as usize);
+                    let read = reader.read(&mut buffer[..now]).ok()?;
+                    if read == 0 {
+                        return None;
+                    }
+                    sum = buffer[..read]
+                        .iter()
+                        .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+                    left -= read as u64;
+                }
+                (&*stream).write_all(format!("OK {bytes} {sum}\n").as_bytes()).ok()?;
+            }
+            ("INCR", None) => {
+                count += 1;
+                (&*stream).write_all(format!("{count}\n").as_bytes()).ok()?;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// A client's end of one conversation.
+#[derive(Debug)]
+pub struct Conversation {
+    stream: TcpStream,
+    offset: u64,
+    count: u64,
+    last: Instant,
+    gap: Duration,
+}
+
+impl Conversation {
+    /// Connects, within this time.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn open(to: SocketAddr, within: Duration) -> Result<Conversation> {
+        let stream =
+            TcpStream::connect_timeout(&to, within).with_context(|| format!("connecting to {to}"))?;
+        stream.set_nodelay(true)?;
+        // Whatever hangs for longer has failed.
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Conversation { stream, offset: 0, count: 0, last: Instant::now(), gap: Duration::ZERO })
+    }
+
+    fn progress(&mut self) {
+        self.gap = self.gap.max(self.last.elapsed());
+        self.last = Instant::now();
+    }
+
+    /// The longest time without progress since the last call.
+    pub fn take_gap(&mut self) -> Duration {
+        std::mem::take(&mut self.gap)
+    }
+
+    /// Downloads this many bytes and checks each.
+    ///
+    /// # Errors
+    /// When the connection ends, hangs, or brings a wrong byte.
+    pub fn download(&mut self, bytes: u64) -> Result<()> {
+        self.stream.write_all(format!("GET {bytes}\n").as_bytes()).context("asking")?;
+        self.last = Instant::now();
+        let mut buffer = vec![0; CHUNK];
+        let mut expected = vec![0; CHUNK];
+        let mut left = bytes;
+        while left > 0 {
+            let now = buffer.len().min(left as usize);
+            let read = self
+                .stream
+                .read(&mut buffer[..now])
+                .with_context(|| format!("{left} of {bytes} bytes to come"))?;
+            ensure!(read > 0, "the connection ended {left} bytes before the end of {bytes}");
+            self.progress();
+            fill(&mut expected[..read], self.offset);
+            ensure!(buffer[..read] == expected[..read], "a wrong byte at {} or soon after", self.offset);
+            self.offset += read as u64;
+            left -= read as u64;
+        }
+        Ok(())
+    }
+
+    /// Uploads this many bytes and checks what the server says of them.
+    ///
+    /// # Errors
+    /// When the connection ends, hangs, or the server has received something else.
+    pub fn upload(&mut self, bytes: u64) -> Result<()> {
+        self.stream.write_all(format!("PUT {bytes}\n").as_bytes()).context("announcing")?;
+        self.last = Instant::now();
+        let mut buffer = vec![0; CHUNK];
+        let (mut sent, mut sum) = (0u64, 0u64);
+        while sent < bytes {
+            let now = buffer.len().min((bytes - sent) as usize);
+            fill(&mut buffer[..now], sent);
+            sum = buffer[..now]
+                .iter()
+                .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+            self.stream.write_all(&buffer[..now]).with_context(|| format!("{sent} of {bytes} bytes sent"))?;
+            self.progress();
+            sent += now as u64;
+        }
+        let answer = self.line()?;
+        ensure!(
+            answer == format!("OK {bytes} {sum}"),
+            "sent {bytes} bytes with the sum {sum}, the server says {answer:?}"
+        );
+        Ok(())
+    }
+
+    /// One request and its answer, which must be the next number.
+    ///
+    /// # Errors
+    /// When the connection ends, hangs, or the answer is another one.
+    pub fn increment(&mut self) -> Result<()> {
+        self.last = Instant::now();
+        self.stream.write_all(b"INCR\n").context("asking")?;
+        self.count += 1;
+        let answer = self.line()?;
+        ensure!(answer == self.count.to_string(), "answer {answer:?} instead of {}", self.count);
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        loop {
+            let read = self.stream.read(&mut byte).context("waiting for an answer")?;
+            ensure!(read == 1, "the connection ended before the answer");
+            if byte[0] == b'\n' {
+                self.progress();
+                return Ok(String::from_utf8(line)?);
+            }
+            line.push(byte[0]);
+        }
+    }
+}

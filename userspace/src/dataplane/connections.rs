@@ -1,0 +1,75 @@
+//! The TCP connections that the programs know.
+
+use std::os::fd::AsFd;
+
+use aya::maps::MapData;
+use hotpair_abi::maps::Tuple;
+use hotpair_abi::tcp::connection::{Connection, Scene};
+use hotpair_abi::{PairId, Slot, voice};
+
+use super::{Dataplane, DataplaneError, rows, sys};
+
+/// Rows that are read at once.
+const AT_ONCE: usize = 4096;
+
+impl Dataplane {
+    /// The connections of a pair, each as it was at one moment.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn connections(&self, id: PairId) -> Result<Vec<(Tuple, Connection)>, DataplaneError> {
+        let mut found = self.all_connections()?;
+        found.retain(|(_, connection)| connection.pair == id.0);
+        Ok(found)
+    }
+
+    /// The connections of all pairs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn all_connections(&self) -> Result<Vec<(Tuple, Connection)>, DataplaneError> {
+        let failed = |source| DataplaneError::kernel("reading CONNECTIONS", source);
+        let map = self.connections_map()?;
+        sys::lookup_all::<Tuple, Connection>(map.fd().as_fd(), AT_ONCE).map_err(failed)
+    }
+
+    /// Forgets a connection. Success when there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forget_connection(&self, tuple: &Tuple) -> Result<(), DataplaneError> {
+        let map = self.connections_map()?;
+        sys::delete(map.fd().as_fd(), tuple)
+            .map_err(|source| DataplaneError::kernel("forgetting a connection", source))
+    }
+
+    fn connections_map(&self) -> Result<MapData, DataplaneError> {
+        let path = self.pins.map("CONNECTIONS");
+        MapData::from_pin(&path)
+            .map_err(|error| DataplaneError::map(format!("opening {}", path.display()), &error))
+    }
+
+    /// What the programs know of a pair when they look at one of its connections.
+    #[must_use]
+    pub fn scene(&self, id: PairId, now_ns: u64) -> Scene {
+        let Some(row) = self.pairs.get(id.0) else { return Scene::default() };
+        let row = rows::copy(row);
+        let word = self.role(id);
+        Scene {
+            speaker: voice::active(word, row.tripped_epoch) as u32,
+            protect: u32::from(word.protect()),
+            gate: u32::from(word.gate()),
+            pad: 0,
+            now_ns,
+            since_ns: row.since_ns,
+            lag_limit_ns: row.lag_limit_ns,
+            close_limit_ns: row.close_limit_ns,
+        }
+    }
+
+    /// The tap of a slot; 0 for none.
+    #[must_use]
+    pub fn tap_index(&self, id: PairId, slot: Slot) -> u32 {
+        self.pairs.get(id.0).map_or(0, |row| rows::copy(row).tap_ifindex[slot.index()])
+    }
+}
