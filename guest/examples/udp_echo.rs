@@ -3,7 +3,8 @@
 //!
 //! Arguments: the file that the health check asks for, then the addresses to serve on. Port 7 (RFC 862). The datagram
 //! `hotpair-demo: fail` to the member's own address 169.254.77.1, which only its host can send there, removes that file:
-//! this is how a demonstration makes the service of one member fail, while clients reach both.
+//! this is how a demonstration makes the service of one member fail, while clients reach both. `hotpair-demo: panic` makes
+//! its kernel panic and stay there.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use hotpair_abi::ME_V4;
 
 const FAIL: &[u8] = b"hotpair-demo: fail";
+const PANIC: &[u8] = b"hotpair-demo: panic";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
@@ -39,6 +41,14 @@ fn echo(socket: &UdpSocket, suffix: &[u8], health: Option<&Path>) {
                 // Gone already is as well.
                 let _ = std::fs::remove_file(file);
                 b"failing\n".to_vec()
+            }
+            Some(_) if &buffer[..length] == PANIC => {
+                // The answer first: nothing of this guest is heard afterwards.
+                let _ = socket.send_to(b"panicking\n", from);
+                // Not started again after a second, as the command line says: it must be found out from outside.
+                let _ = std::fs::write("/proc/sys/kernel/panic", "0");
+                let why = std::fs::write("/proc/sysrq-trigger", "c");
+                format!("it does not panic: {why:?}\n").into_bytes()
             }
             _ => [&buffer[..length], suffix].concat(),
         };

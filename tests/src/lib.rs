@@ -13,6 +13,7 @@ pub mod frames;
 pub mod herd;
 pub mod interrupt;
 pub mod lab;
+pub mod libvirtd;
 pub mod load;
 pub mod netns;
 pub mod ping;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use hotpair_tests::demo::{self, Demo, Fault, Round};
 
-fn play(fault: Fault, rounds: u32) -> Vec<Round> {
+/// What a scenario of this name plays on.
+pub(crate) fn demo(name: &str, fault: Fault, rounds: u32) -> Demo {
     let guest = std::env::var_os("HOTPAIR_GUEST").map(PathBuf::from);
     let guest =
         guest.expect("HOTPAIR_GUEST names the directory of the demo's guest; `cargo xtask test` prepares it");
@@ -17,9 +18,9 @@ fn play(fault: Fault, rounds: u32) -> Vec<Round> {
         || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("hotpair"),
         |dir| PathBuf::from(dir).join("hotpair"),
     );
-    let demo = Demo {
+    Demo {
         guest,
-        out: built.join(format!("scenario-{}", fault.name())),
+        out: built.join(format!("scenario-{name}")),
         hotpair,
         fault,
         rounds,
@@ -27,9 +28,12 @@ fn play(fault: Fault, rounds: u32) -> Vec<Round> {
         interval: Duration::from_millis(10),
         // What is tested is what happens, not how soon: the machine may have other work.
         timeout: demo::patience() * 4,
-    };
+    }
+}
+
+fn play(fault: Fault, rounds: u32) -> Vec<Round> {
     // Its own verdict: no request failed outside the gap, fenced, released, protected again, nothing left behind.
-    demo::run(&demo).unwrap().rounds
+    demo::run(&demo(fault.name(), fault, rounds)).unwrap().rounds
 }
 
 #[test]
@@ -45,17 +49,20 @@ fn a_frozen_primary_is_taken_over_from_fenced_and_replaced() {
 }
 
 /// The long ones.
-fn soaking() -> bool {
-    let soaking = std::env::var_os("HOTPAIR_SOAK").is_some();
-    if !soaking {
+pub(crate) fn soaking() -> bool {
+    std::env::var_os("HOTPAIR_SOAK").is_some()
+}
+
+fn skipped() -> bool {
+    if !soaking() {
         println!("skipped: takes minutes; `cargo xtask test --soak` runs it");
     }
-    soaking
+    !soaking()
 }
 
 #[test]
 fn a_destroyed_primary_and_one_whose_service_breaks_are_replaced() {
-    if !soaking() {
+    if skipped() {
         return;
     }
     for fault in [Fault::Destroy, Fault::AgentFailing] {
@@ -66,7 +73,7 @@ fn a_destroyed_primary_and_one_whose_service_breaks_are_replaced() {
 
 #[test]
 fn ten_failovers_in_a_row_work() {
-    if !soaking() {
+    if skipped() {
         return;
     }
     let rounds = play(Fault::Kill, 10);

@@ -23,8 +23,8 @@ const LOCK: &str = "/run/hotpair-guest.lock";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What is done to the primary: kill, freeze, destroy, agent-failing.
-    #[arg(long, default_value = "kill", value_parser = ["kill", "freeze", "destroy", "agent-failing"])]
+    /// What is done to the primary: kill, freeze, destroy, agent-failing, panic.
+    #[arg(long, default_value = "kill", value_parser = ["kill", "freeze", "destroy", "agent-failing", "panic"])]
     fault: String,
     /// How many times in a row.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]

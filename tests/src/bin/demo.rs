@@ -20,7 +20,7 @@ struct Options {
     /// The hotpair program.
     #[arg(long)]
     hotpair: PathBuf,
-    /// What is done to the primary: kill, freeze, destroy, agent-failing.
+    /// What is done to the primary: kill, freeze, destroy, agent-failing, panic.
     #[arg(long, default_value = "kill")]
     fault: Fault,
     /// How often.

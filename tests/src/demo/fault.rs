@@ -19,6 +19,8 @@ pub enum Fault {
     Destroy,
     /// The service in the guest breaks; its agent says so.
     AgentFailing,
+    /// The guest's kernel panics and stays there: QEMU runs on, the domain is "running", nothing in it does.
+    Panic,
 }
 
 impl Fault {
@@ -30,6 +32,7 @@ impl Fault {
             Fault::Freeze => "freeze",
             Fault::Destroy => "destroy",
             Fault::AgentFailing => "agent-failing",
+            Fault::Panic => "panic",
         }
     }
 
@@ -41,6 +44,7 @@ impl Fault {
             Fault::Freeze => "SIGSTOP to the primary's QEMU",
             Fault::Destroy => "virsh destroy of the primary",
             Fault::AgentFailing => "the service in the primary breaks",
+            Fault::Panic => "the primary's kernel panics",
         }
     }
 
@@ -53,7 +57,8 @@ impl Fault {
             Fault::Destroy => {
                 run(Command::new("virsh").args(["-q", "-c", "qemu:///system", "destroy", &domain]))?;
             }
-            Fault::AgentFailing => stage.break_service(slot)?,
+            Fault::AgentFailing => stage.order(slot, "fail", "failing")?,
+            Fault::Panic => stage.order(slot, "panic", "panicking")?,
         }
         Ok(())
     }
@@ -63,10 +68,10 @@ impl std::str::FromStr for Fault {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Fault::Kill, Fault::Freeze, Fault::Destroy, Fault::AgentFailing]
+        [Fault::Kill, Fault::Freeze, Fault::Destroy, Fault::AgentFailing, Fault::Panic]
             .into_iter()
             .find(|fault| fault.name() == text)
-            .with_context(|| format!("no fault `{text}`: kill, freeze, destroy or agent-failing"))
+            .with_context(|| format!("no fault `{text}`: kill, freeze, destroy, agent-failing or panic"))
     }
 }
 

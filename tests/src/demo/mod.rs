@@ -9,7 +9,8 @@
 //! | `timeline.rs` | the picture |
 //!
 //! What the guest must offer: HTTP on port 80; a UDP echo on port 7 which, sent `hotpair-demo: fail` on its internal
-//! address `169.254.77.1`, makes the agent's health check fail from then on and answers `failing`.
+//! address `169.254.77.1`, makes the agent's health check fail from then on and answers `failing`; sent `hotpair-demo: panic`, answers `panicking`
+//! and makes its kernel panic for good.
 
 mod fault;
 mod report;
@@ -87,8 +88,6 @@ impl Default for Voice {
 /// What went wrong. Everything has been cleaned up then, unless `keep` says otherwise.
 pub fn run(demo: &Demo) -> Result<DemoReport> {
     let voice = Voice::new();
-    std::fs::create_dir_all(&demo.out)
-        .with_context(|| format!("cannot make the directory {}", demo.out.display()))?;
     let mut stage = Stage::set(demo, voice)?;
     let played = play(demo, &stage, voice);
     if demo.keep {
@@ -115,36 +114,15 @@ fn play(demo: &Demo, stage: &Stage, voice: Voice) -> Result<DemoReport> {
         "protected after {:.1} s: two VMs serve behind one address",
         began.elapsed().as_secs_f64()
     ));
-    let status = stage.status()?;
-    let accel = status.hypervisor.accel.clone();
+    let accel = stage.status()?.hypervisor.accel;
 
     voice.say(
         "load: numbered HTTP requests and UDP datagrams from the client's namespace to the entry address",
     );
     let mut rounds = Vec::new();
     for number in 1..=demo.rounds {
-        let (http, udp, unplanned) = calm(stage, &accel, voice)?;
-        let outcome = round::play(stage, demo.fault, unplanned, voice, number);
-        let loads = vec![udp.stop(), http.stop()];
-        for load in &loads {
-            let file = demo.out.join(format!("requests-{}.json", load.kind));
-            std::fs::write(&file, load.to_json().to_string())
-                .with_context(|| format!("cannot write {}", file.display()))?;
-        }
-        let round = outcome.map(|outcome| outcome.finish(&loads));
-        match round {
-            Ok(round) => {
-                voice.say(round.line());
-                timeline::write(&demo.out.join("timeline.svg"), &round, &loads)?;
-                rounds.push(round);
-            }
-            Err(error) => {
-                for record in stage.history().unwrap_or_default() {
-                    println!("    {} {}", record.at_ms, record.text);
-                }
-                return Err(error.context(format!("round {number} of {}", demo.rounds)));
-            }
-        }
+        let round = stage.round(demo, demo.fault, number);
+        rounds.push(round.with_context(|| format!("round {number} of {}", demo.rounds))?);
         report::write(&demo.out.join("report.json"), &accel, &rounds)?;
     }
     let report = DemoReport { accel, rounds };
@@ -153,13 +131,46 @@ fn play(demo: &Demo, stage: &Stage, voice: Voice) -> Result<DemoReport> {
     Ok(report)
 }
 
+impl Stage {
+    /// One fault under load, from a pair that is protected to one that is so again.
+    ///
+    /// # Errors
+    /// When it does not come that far; the history has been printed then.
+    pub fn round(&self, demo: &Demo, fault: Fault, number: u32) -> Result<Round> {
+        let voice = self.voice();
+        let (http, udp, unplanned) = calm(self, voice)?;
+        let outcome = round::play(self, fault, unplanned, voice, number);
+        let loads = vec![udp.stop(), http.stop()];
+        for load in &loads {
+            let file = demo.out.join(format!("requests-{}.json", load.kind));
+            std::fs::write(&file, load.to_json().to_string())
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        match outcome {
+            Ok(outcome) => {
+                let round = outcome.finish(&loads);
+                voice.say(round.line());
+                timeline::write(&demo.out.join("timeline.svg"), &round, &loads)?;
+                Ok(round)
+            }
+            Err(error) => {
+                for record in self.history().unwrap_or_default() {
+                    println!("    {} {}", record.at_ms, record.text);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
 /// Load before a fault, and after all is well again.
 pub(crate) const CALM: Duration = Duration::from_secs(3);
 
 /// Starts the load, and waits until it has run for a while on a pair that is protected. A starved machine may make an
 /// emulated primary fall silent meanwhile: then the pair has failed over by itself, which is counted, and it is waited
 /// until there is a standby again, because a fault now would hit the only member.
-fn calm(stage: &Stage, accel: &str, voice: Voice) -> Result<(load::Load, load::Load, u32)> {
+fn calm(stage: &Stage, voice: Voice) -> Result<(load::Load, load::Load, u32)> {
+    let accel = stage.status()?.hypervisor.accel;
     for unplanned in 0..5 {
         stage.wait_protected(Duration::from_secs(180), None)?;
         let epoch = stage.pair()?.epoch;

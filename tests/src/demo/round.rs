@@ -42,8 +42,8 @@ pub(super) fn play(
         failover.detect_us.unwrap_or(0) as f64 / 1e3,
         failover.flip_us.unwrap_or(0.0),
     ));
-    let fenced = stage.wait_record(Duration::from_secs(60), fault_at_ms, RecordKind::Fenced)?;
-    let released = stage.wait_record(Duration::from_secs(60), fault_at_ms, RecordKind::Released)?;
+    let fenced = stage.wait_record(Duration::from_secs(180), fault_at_ms, RecordKind::Fenced)?;
+    let released = stage.wait_record(Duration::from_secs(180), fault_at_ms, RecordKind::Released)?;
     voice.say("the old primary is gone, its storage is released; a third VM is being made");
     let fenced_for_sure = !stage.domain_exists(slot, generation)?;
     let storage_released = !stage.volume_exists(slot, generation);

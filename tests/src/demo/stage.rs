@@ -57,10 +57,15 @@ fn alone(voice: Voice) -> Result<File> {
 
 impl Stage {
     /// Builds everything and starts the controller.
-    pub(super) fn set(demo: &Demo, voice: Voice) -> Result<Stage> {
+    ///
+    /// # Errors
+    /// When anything of it cannot be had.
+    pub fn set(demo: &Demo, voice: Voice) -> Result<Stage> {
         if !rustix::process::geteuid().is_root() {
             bail!("the demo needs root: it makes a network namespace, loads eBPF programs and starts VMs");
         }
+        fs::create_dir_all(&demo.out)
+            .with_context(|| format!("cannot make the directory {}", demo.out.display()))?;
         let alone = alone(voice)?;
         let mut stage =
             Stage { demo: demo.clone(), voice, client: None, controller: None, kept: false, _alone: alone };
@@ -96,6 +101,16 @@ impl Stage {
             humantime::format_duration(demo.interval),
             humantime::format_duration(demo.timeout),
         )
+    }
+
+    pub(super) fn voice(&self) -> Voice {
+        self.voice
+    }
+
+    /// What the controller has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
     fn log_file(&self) -> PathBuf {
@@ -145,21 +160,36 @@ impl Stage {
     }
 
     /// The echo behind the entry address.
-    pub(super) fn echo(&self) -> SocketAddr {
+    pub fn echo(&self) -> SocketAddr {
         SocketAddr::new(ENTRY_V4.parse().expect("it is an address"), 7)
     }
 
     /// Starts a load in the client's namespace.
-    pub(super) fn load(&self, plan: load::Plan) -> Result<load::Load> {
+    ///
+    /// # Errors
+    /// When its sockets cannot be had.
+    pub fn load(&self, plan: load::Plan) -> Result<load::Load> {
         let client = self.client.as_ref().context("the stage is struck")?;
         let _inside = client.enter()?;
         plan.start()
     }
 
+    /// What `hotpair status` says to a person.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn status_text(&self) -> Result<String> {
+        self.ask(&["status"])
+    }
+
+    fn ask_json(&self, arguments: &[&str]) -> Result<String> {
+        self.ask(&[arguments, &["-o", "json"]].concat())
+    }
+
     fn ask(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(&self.demo.hotpair)
             .args(arguments)
-            .args(["--socket", &format!("{SCRATCH}/run/api.sock"), "-o", "json"])
+            .args(["--socket", &format!("{SCRATCH}/run/api.sock")])
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot run {}", self.demo.hotpair.display()))?;
@@ -170,25 +200,41 @@ impl Stage {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    pub(super) fn status(&self) -> Result<Status> {
-        Ok(serde_json::from_str(&self.ask(&["status"])?)?)
+    /// What `hotpair status` says.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn status(&self) -> Result<Status> {
+        Ok(serde_json::from_str(&self.ask_json(&["status"])?)?)
     }
 
-    pub(super) fn pair(&self) -> Result<PairStatus> {
+    /// What it says of the pair.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn pair(&self) -> Result<PairStatus> {
         let pairs = self.status()?.pairs;
         pairs.into_iter().find(|pair| pair.name == PAIR).context("the status does not show the pair")
     }
 
-    pub(super) fn history(&self) -> Result<Vec<Record>> {
-        Ok(serde_json::from_str(&self.ask(&["history", PAIR])?)?)
+    /// What `hotpair history` says.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn history(&self) -> Result<Vec<Record>> {
+        Ok(serde_json::from_str(&self.ask_json(&["history", PAIR])?)?)
     }
 
     pub(super) fn counter(&self, name: &str) -> Result<u64> {
-        let show: Show = serde_json::from_str(&self.ask(&["show", PAIR])?)?;
+        let show: Show = serde_json::from_str(&self.ask_json(&["show", PAIR])?)?;
         Ok(show.counters.iter().find(|count| count.name == name).map_or(0, |count| count.packets))
     }
 
-    pub(super) fn wait_protected(&self, within: Duration, since_ms: Option<f64>) -> Result<()> {
+    /// Waits until the pair is protected, and has become so after `since_ms` (Unix milliseconds).
+    ///
+    /// # Errors
+    /// When it is not within that time.
+    pub fn wait_protected(&self, within: Duration, since_ms: Option<f64>) -> Result<()> {
         let deadline = Instant::now() + within;
         let mut told = String::new();
         loop {
@@ -244,17 +290,17 @@ impl Stage {
         self.demo.guest.join(format!("{}.qcow2", Self::domain(slot, generation))).exists()
     }
 
-    /// Breaks the service of one member, through its internal address: clients reach both members alike.
-    pub(super) fn break_service(&self, slot: u8) -> Result<()> {
+    /// Gives the guest of one member an order, through its internal address: clients reach both members alike.
+    pub(super) fn order(&self, slot: u8, what: &str, obeyed: &str) -> Result<()> {
         let pair = self.pair()?;
         let to = SocketAddr::new(pair.members[usize::from(slot)].internal_ip.into(), 7);
         let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
         socket.set_read_timeout(Some(Duration::from_millis(500)))?;
         for _ in 0..10 {
-            socket.send_to(b"hotpair-demo: fail", to)?;
+            socket.send_to(format!("hotpair-demo: {what}").as_bytes(), to)?;
             let mut answer = [0; 64];
             if let Ok((length, _)) = socket.recv_from(&mut answer)
-                && answer[..length].starts_with(b"failing")
+                && answer[..length].starts_with(obeyed.as_bytes())
             {
                 return Ok(());
             }
@@ -280,7 +326,10 @@ impl Stage {
     }
 
     /// Ends and removes everything; tells what could not be.
-    pub(super) fn strike(&mut self) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// When libvirt cannot be asked.
+    pub fn strike(&mut self) -> Result<Vec<String>> {
         self.remove_all();
         self.kept = true;
         let mut left = Vec::new();

@@ -324,7 +324,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         told.set("state", what);
         if well {
             // What could not be made without it is tried again.
-            pairs.everyone(pair::Event::Reachable);
+            pairs.everyone(pair::Event::Retry);
         }
     })?;
 

@@ -174,6 +174,7 @@ async fn watch_hypervisor(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceive
             }
             VmEvent::Unreachable { why } => {
                 shared.hypervisor_troubles.set(Troubles::HYPERVISOR, Some(why));
+                shared.engine.everyone(Event::Unreachable);
             }
             VmEvent::Reachable => {
                 shared.hypervisor_troubles.set(Troubles::HYPERVISOR, None);

@@ -161,6 +161,7 @@ impl State {
         now: Nanos,
         actions: &mut Vec<Action>,
     ) {
+        let cut_off = self.cut_off;
         let place = self.place_mut(slot);
         if !matches!(place.phase, Phase::Releasing { asked: true, .. }) || place.generation != generation {
             return;
@@ -173,9 +174,10 @@ impl State {
                 let text = format!("slot {slot}: the old member's storage is released");
                 self.record(actions, RecordKind::Released, Some(slot), text);
             }
-            Err(why) if place.refusals + 1 < RELEASE_ATTEMPTS => {
-                place.refusals += 1;
-                let retry_at = now + nanos(pause_after(place.refusals));
+            // A hypervisor that is away has refused nothing: it is asked until it is back, and the storage stays known.
+            Err(why) if cut_off || place.refusals + 1 < RELEASE_ATTEMPTS => {
+                place.refusals += u32::from(!cut_off);
+                let retry_at = now + nanos(pause_after(place.refusals.max(1)));
                 place.phase = Phase::Releasing { asked: false, retry_at };
                 place.why = Some(format!("its storage cannot be released: {why}"));
             }
@@ -248,7 +250,7 @@ impl State {
         }
     }
 
-    /// The hypervisor is back: what waits for another try need not wait any longer.
+    /// What was in the way is over: what waits for another try need not wait any longer.
     pub(super) fn retry_now(&mut self, now: Nanos, actions: &mut Vec<Action>) {
         for place in &mut self.places {
             match &mut place.phase {

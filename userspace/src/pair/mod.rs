@@ -237,6 +237,8 @@ pub struct State {
     pub told_protected: bool,
     /// When the hypervisor may be asked again about a member that is silent.
     pub ask_again_at: Nanos,
+    /// Whether the hypervisor cannot be reached.
+    pub cut_off: bool,
 }
 
 /// What happened.
@@ -256,8 +258,12 @@ pub enum Event {
         /// When it was asked: it says nothing about what happened since.
         asked_at: Nanos,
     },
+    /// The hypervisor cannot be reached: what fails from now on says nothing about what was asked for.
+    Unreachable,
     /// The hypervisor can be reached again: what failed may be tried at once.
     Reachable,
+    /// What kept something else from being done is over: what failed may be tried at once.
+    Retry,
     /// A member of that generation is gone or does not execute any more.
     Lost {
         /// Its place.
@@ -481,6 +487,7 @@ impl State {
             health: Health::default(),
             told_protected: false,
             ask_again_at: 0,
+            cut_off: false,
         };
         let mut actions = Vec::new();
         if let Some(word) = live {
@@ -579,7 +586,12 @@ pub fn step(mut state: State, event: Event, now: Nanos) -> (State, Vec<Action>) 
             state.follow_latch(tripped, now, &mut actions);
         }
         Event::Running { list, asked_at } => state.take_stock(&list, asked_at, now, &mut actions),
-        Event::Reachable => state.retry_now(now, &mut actions),
+        Event::Unreachable => state.cut_off = true,
+        Event::Reachable => {
+            state.cut_off = false;
+            state.retry_now(now, &mut actions);
+        }
+        Event::Retry => state.retry_now(now, &mut actions),
         Event::Lost { slot, generation, by, how } => state.note_lost(slot, generation, by, how, now),
         Event::Found { slot, generation, by } => state.note_found(slot, generation, by),
         Event::Started { slot, generation, result } => {

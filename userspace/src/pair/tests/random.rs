@@ -78,7 +78,7 @@ proptest! {
                 Blow::Says(slot, state) => {
                     if let Some(guest) = &mut world.guests[slot.index()] { guest.state = state; }
                 }
-                Blow::HypervisorDown => world.hypervisor_up = false,
+                Blow::HypervisorDown => { world.hypervisor_up = false; world.feed(Event::Unreachable); }
                 Blow::HypervisorUp => { world.hypervisor_up = true; world.feed(Event::Reachable); }
                 Blow::StartsFail => world.starts_fail = Some("no memory"),
                 Blow::StartsWork => world.starts_fail = None,

@@ -62,6 +62,29 @@ fn a_frozen_primary_that_thaws_stays_mute() {
 }
 
 #[test]
+fn storage_is_released_however_long_the_hypervisor_was_away() {
+    let mut world = World::protected(settings());
+    let old = world.state.active;
+    world.guest(old).frozen = true;
+    while !matches!(world.state.place(old).phase, Phase::Releasing { .. }) {
+        world.tick();
+    }
+    // The member was ended, and then nobody can be asked to release what it leaves.
+    world.hypervisor_up = false;
+    world.feed(Event::Unreachable);
+    world.run(200 * SECOND);
+    assert!(matches!(world.state.place(old).phase, Phase::Releasing { .. }), "it is not given up");
+    assert_eq!(world.state.health.protection, Protection::Unprotected);
+    let why = world.state.health.why.clone().unwrap_or_default();
+    assert!(why.contains("its storage cannot be released: failed to connect to the hypervisor"), "{why}");
+    world.hypervisor_up = true;
+    world.feed(Event::Reachable);
+    world.run_until_protected(10 * SECOND);
+    assert!(!world.kinds().contains(&RecordKind::ReleaseFailed));
+    assert_eq!(world.volumes[old.index()], [2], "no volume is left behind");
+}
+
+#[test]
 fn a_primary_that_says_it_fails_is_left_at_once() {
     let mut world = World::protected(settings());
     let old = world.state.active;
