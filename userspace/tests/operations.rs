@@ -20,7 +20,8 @@ fn rows<'p>(page: &'p str, from: &str, to: &str) -> Vec<&'p str> {
 #[test]
 fn every_sentence_that_the_page_explains_is_one_that_status_says() {
     let page = read("docs/operations.md");
-    let rooms = ["pair", "controller", "store", "hypervisor", "cli"].map(|room| root().join("userspace/src").join(room));
+    let rooms = ["pair", "controller", "store", "hypervisor", "cli"]
+        .map(|room| root().join("userspace/src").join(room));
     let files = rooms.iter().flat_map(|room| std::fs::read_dir(room).expect("a room").flatten());
     let sources: String = files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect();
     let explained = rows(&page, "\n## Paged", "\n## What the service may do");
