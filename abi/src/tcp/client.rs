@@ -65,6 +65,26 @@ impl Connection {
         self.close_if_over();
     }
 
+    /// Whether its row may be forgotten: nobody will speak of it any more, or if so, as of a stranger.
+    #[must_use]
+    pub const fn is_past(&self, now_ns: u64) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        /// 2 MSL as Linux has it (`TCP_TIMEWAIT_LEN`).
+        const TIME_WAIT: u64 = 60 * SECOND;
+        /// As long as a server repeats its SYN-ACK (`tcp_synack_retries` 5).
+        const HANDSHAKE: u64 = 63 * SECOND;
+        /// An established connection without a word: as long as Linux's own connection tracking waits.
+        const IDLE: u64 = 5 * 24 * 3600 * SECOND;
+        let silent = now_ns.saturating_sub(self.heard_ns);
+        if self.flags & CLOSED != 0 {
+            silent > TIME_WAIT
+        } else if self.flags & ANSWERED == 0 {
+            silent > HANDSHAKE
+        } else {
+            silent > IDLE
+        }
+    }
+
     /// Both sides have closed, and each knows of the other's.
     #[inline(always)]
     pub const fn close_if_over(&mut self) {

@@ -22,6 +22,7 @@
 mod agenda;
 mod engine;
 mod execute;
+mod forget;
 mod history;
 mod metrics;
 mod nudge;
@@ -141,6 +142,11 @@ pub(crate) struct PairFacts {
 impl PairFacts {
     pub(crate) fn tap(&self, slot: Slot) -> String {
         tap_name(&self.config.name, slot)
+    }
+
+    /// Whether TCP connections are kept fit for a takeover.
+    pub(crate) fn carries_tcp(&self) -> bool {
+        self.config.takeover == Takeover::Mirror && self.config.ack != Ack::None
     }
 
     fn settings(&self) -> Settings {
@@ -380,7 +386,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
             mac: facts.mac,
             timeout: facts.config.heartbeat.timeout,
             probe: facts.config.heartbeat.source == Source::Probe,
-            tcp: facts.config.takeover == Takeover::Mirror && facts.config.ack != Ack::None,
+            tcp: facts.carries_tcp(),
             lag_limit: facts.config.lag_limit,
         };
         plane.put_pair(facts.id, &setup)?;

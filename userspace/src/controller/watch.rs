@@ -10,7 +10,7 @@ use hotpair_abi::{PairId, Slot};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{PairFacts, RunError, Shared, Troubles, execute};
+use super::{PairFacts, RunError, Shared, Troubles, execute, forget};
 use crate::config::Source;
 use crate::hypervisor::VmEvent;
 use crate::network::{Announcer, LinkChange, LinkEvent, Prober};
@@ -39,6 +39,9 @@ pub(super) async fn all(
         tokio::spawn(watch_hypervisor(Arc::clone(shared), vm_inbox)),
         tokio::spawn(announce(Arc::clone(shared), announcements)),
     ];
+    if shared.pairs.iter().any(|facts| facts.carries_tcp()) {
+        tasks.push(tokio::spawn(forget::forget(Arc::clone(shared))));
+    }
     for facts in shared.pairs.iter() {
         if facts.config.heartbeat.source == Source::Probe {
             tasks.push(tokio::spawn(probe(Arc::clone(shared), Arc::clone(facts))));

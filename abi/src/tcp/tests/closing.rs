@@ -74,3 +74,21 @@ fn a_standby_that_resets_is_not_waited_for() {
     assert_eq!((heard.ack, heard.flags & RST), (11, 0));
     assert_eq!(wire.connection.verdict, Verdict::Unprotected as u32);
 }
+
+#[test]
+fn a_row_is_forgotten_when_nobody_speaks_of_it_any_more() {
+    const SECOND: u64 = 1_000_000_000;
+    let begun = Wire::new().scene.now_ns;
+    let mut opening = Wire::new();
+    opening.syn();
+    assert!(
+        !opening.connection.is_past(begun + 62 * SECOND) && opening.connection.is_past(begun + 64 * SECOND)
+    );
+    let open = Wire::open();
+    assert!(!open.connection.is_past(begun + 24 * 3600 * SECOND), "an idle connection lives");
+    let mut closed = Wire::open();
+    closed.connection.flags |= CLOSED;
+    assert!(
+        !closed.connection.is_past(begun + 59 * SECOND) && closed.connection.is_past(begun + 61 * SECOND)
+    );
+}
