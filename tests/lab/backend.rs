@@ -81,12 +81,14 @@ fn a_stop_or_release_that_fails_or_lies_is_told_and_tried_again() -> Result<()> 
         faults.push(("stop", Fault::Slow(600_000), "it cannot be ended: ", "did not finish within 30s"));
     }
     for (verb, fault, what, words) in faults {
+        let from = lab.history()?.len();
         lab.fault(verb, Some(fault))?;
         let (old, survivor) = (lab.primary()?, lab.standby()?);
         old.freeze()?;
         lab.wait_pair("the failover", |pair| pair.primary == Some(survivor.slot()))?;
         wait_said(&lab, &old, what)?;
         wait_said(&lab, &old, words)?;
+        wait_told(&lab, from, RecordKind::Delayed, what)?;
         ensure!(lab.pair()?.protection == Protection::Unprotected, "{verb} {fault:?}");
         lab.fault(verb, None)?;
         // The next try may have begun to hang already.

@@ -154,6 +154,8 @@ pub enum RecordKind {
     SwitchoverAborted,
     /// A member stopped being of use.
     MemberLost,
+    /// It cannot be ended, or its storage not be released, for now; that is tried again until it can.
+    Delayed,
     /// A failed member is gone for sure.
     Fenced,
     /// Its storage is released.

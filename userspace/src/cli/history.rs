@@ -59,7 +59,7 @@ fn meaning(kind: RecordKind) -> Meaning {
         | RecordKind::MemberLost
         | RecordKind::ReplaceFailed
         | RecordKind::ReleaseFailed => Meaning::Bad,
-        RecordKind::SwitchoverAborted | RecordKind::Paused => Meaning::Warning,
+        RecordKind::SwitchoverAborted | RecordKind::Delayed | RecordKind::Paused => Meaning::Warning,
         RecordKind::Protected => Meaning::Good,
         _ => Meaning::Plain,
     }

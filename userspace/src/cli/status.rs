@@ -146,6 +146,7 @@ pub(super) fn kind(kind: RecordKind) -> &'static str {
         RecordKind::Switchover => "switchover",
         RecordKind::SwitchoverAborted => "switchover given up",
         RecordKind::MemberLost => "member lost",
+        RecordKind::Delayed => "delayed",
         RecordKind::Fenced => "fenced",
         RecordKind::Released => "released",
         RecordKind::ReleaseFailed => "release failed",

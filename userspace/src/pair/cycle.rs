@@ -148,8 +148,17 @@ impl State {
                 place.refusals += 1;
                 let retry_at = now + nanos(pause_after(place.refusals));
                 place.phase = Phase::Fencing { asked: false, retry_at };
-                place.why = Some(format!("it cannot be ended: {why}"));
+                self.delayed(slot, "it cannot be ended: ", &why, actions);
             }
+        }
+    }
+
+    /// The history has one line for it, however often it is tried.
+    fn delayed(&mut self, slot: Slot, what: &str, why: &str, actions: &mut Vec<Action>) {
+        let before = self.place_mut(slot).why.replace(format!("{what}{why}"));
+        if !before.is_some_and(|before| before.starts_with(what)) {
+            let text = format!("slot {slot}: {what}{why}; tried again until it can");
+            self.record(actions, RecordKind::Delayed, Some(slot), text);
         }
     }
 
@@ -179,7 +188,7 @@ impl State {
                 place.refusals += u32::from(!cut_off);
                 let retry_at = now + nanos(pause_after(place.refusals.max(1)));
                 place.phase = Phase::Releasing { asked: false, retry_at };
-                place.why = Some(format!("its storage cannot be released: {why}"));
+                self.delayed(slot, "its storage cannot be released: ", &why, actions);
             }
             Err(why) => {
                 place.refusals = 0;

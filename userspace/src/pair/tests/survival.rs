@@ -77,6 +77,8 @@ fn storage_is_released_however_long_the_hypervisor_was_away() {
     assert_eq!(world.state.health.protection, Protection::Unprotected);
     let why = world.state.health.why.clone().unwrap_or_default();
     assert!(why.contains("its storage cannot be released: failed to connect to the hypervisor"), "{why}");
+    let told = world.kinds().iter().filter(|kind| **kind == RecordKind::Delayed).count();
+    assert_eq!(told, 1, "the history says so, once");
     world.hypervisor_up = true;
     world.feed(Event::Reachable);
     world.run_until_protected(10 * SECOND);
