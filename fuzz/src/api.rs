@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hotpair::api::door::{Bounds, talk};
 use hotpair::api::server::{Answers, ask, router};
-use hotpair::api::types::{Done, Record, Refusal, Show, Status};
+use hotpair::api::types::{Done, Flows, Record, Refusal, Show, Status};
 use hotpair::pair::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -22,6 +22,10 @@ impl Answers for Engine {
 
     async fn show(&self, pair: &str) -> Result<Option<Show>, Refusal> {
         if pair == "web" { Err(no()) } else { Ok(None) }
+    }
+
+    async fn flows(&self, _pair: &str, _limit: usize) -> Result<Option<Flows>, Refusal> {
+        Ok(None)
     }
 
     async fn metrics(&self) -> Result<String, Refusal> {

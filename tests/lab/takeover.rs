@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use hotpair::api::types::Flows;
 use hotpair_tests::lab::Lab;
 use hotpair_tests::stream::{Conversation, PORT};
 
@@ -74,4 +75,46 @@ fn an_upload_over_ipv6_goes_on() -> Result<()> {
 #[test]
 fn requests_and_answers_go_on() -> Result<()> {
     through_a_kill("requests_and_answers_go_on", false, Conversation::increment)
+}
+
+#[test]
+fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
+    let Some(lab) = protected("flows_says_who_would_go_on_and_why_not", Lab::builder().carries_tcp())? else {
+        return Ok(());
+    };
+    let flows = || -> Result<Vec<(String, String)>> {
+        let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
+        ensure!(
+            flows.carried
+                && flows.counts.iter().map(|count| count.connections).sum::<usize>() == flows.flows.len()
+        );
+        Ok(flows.flows.into_iter().map(|flow| (flow.verdict, flow.why)).collect())
+    };
+    ensure!(flows()?.is_empty());
+    let mut first = open(&lab, false)?;
+    first.increment()?;
+    ensure!(flows()? == [("in_sync".to_owned(), String::new())], "{:?}", flows()?);
+
+    let old = lab.primary()?;
+    old.kill()?;
+    lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
+    lab.wait_protected()?;
+    // The new standby does not know the old connection, which lives.
+    first.increment()?;
+    let mut second = open(&lab, true)?;
+    second.increment()?;
+    let seen = flows()?;
+    let older = ("unprotected".to_owned(), "began before the present standby came".to_owned());
+    ensure!(seen == [older, ("in_sync".to_owned(), String::new())], "{seen:?}");
+    let text = lab.hotpair(&["flows", "web"])?.stdout;
+    ensure!(text.contains("1 in_sync, 1 unprotected"), "{text}");
+
+    // And so it is: the next failover resets the old one and carries the new one.
+    let old = lab.primary()?;
+    old.kill()?;
+    lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
+    second.increment()?;
+    let error = first.increment().expect_err("nobody has it any more");
+    ensure!(format!("{error:#}").contains("reset"), "reset, not a silence: {error:#}");
+    Ok(())
 }

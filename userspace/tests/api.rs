@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hotpair::api::door::{Bounds, talk};
 use hotpair::api::server::{Answers, bind, serve};
-use hotpair::api::types::{Done, Record, Refusal, Show, Status};
+use hotpair::api::types::{Done, Flows, Record, Refusal, Show, Status};
 use hotpair::pair::Request;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -33,6 +33,10 @@ impl Answers for Engine {
     }
 
     async fn show(&self, _pair: &str) -> Result<Option<Show>, Refusal> {
+        Ok(None)
+    }
+
+    async fn flows(&self, _pair: &str, _limit: usize) -> Result<Option<Flows>, Refusal> {
         Ok(None)
     }
 

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::types::{API_VERSION, Done, Record, Refusal, Show, Status};
+use super::types::{API_VERSION, Done, Flows, Record, Refusal, Show, Status};
 
 /// How long an answer may take. The controller itself gives up on its engine after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -116,6 +116,14 @@ impl Client {
     /// See [`ClientError`]; an unknown pair is refused with 404.
     pub async fn show(&self, pair: &str) -> Result<Show, ClientError> {
         self.ask(Method::GET, &format!("/v1/pairs/{}", encoded(pair))).await
+    }
+
+    /// A pair's TCP connections, at most `limit` one by one.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; an unknown pair is refused with 404.
+    pub async fn flows(&self, pair: &str, limit: usize) -> Result<Flows, ClientError> {
+        self.ask(Method::GET, &format!("/v1/pairs/{}/flows?limit={limit}", encoded(pair))).await
     }
 
     /// What happened, newest first, at most `limit` records.

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 
 use super::door::{self, Bounds};
-use super::types::{Done, Record, Refusal, Show, Status};
+use super::types::{Done, Flows, Record, Refusal, Show, Status};
 use crate::pair::Request;
 
 /// Makes `api.sock` in the run directory, readable and writable by its owner and group alone.
@@ -49,6 +49,8 @@ pub trait Answers: Clone + Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = Result<Status, Refusal>> + Send;
     /// One pair; `None` when there is no such pair.
     fn show(&self, pair: &str) -> impl Future<Output = Result<Option<Show>, Refusal>> + Send;
+    /// A pair's TCP connections, at most so many one by one; `None` when there is no such pair.
+    fn flows(&self, pair: &str, limit: usize) -> impl Future<Output = Result<Option<Flows>, Refusal>> + Send;
     /// The metrics' text.
     fn metrics(&self) -> impl Future<Output = Result<String, Refusal>> + Send;
     /// Grants or refuses; nothing has changed after a refusal.
@@ -80,6 +82,7 @@ pub fn router<A: Answers>(answers: A) -> Router {
         .route("/v1/status", get(status::<A>))
         .route("/v1/metrics", get(metrics::<A>))
         .route("/v1/pairs/{pair}", get(show::<A>))
+        .route("/v1/pairs/{pair}/flows", get(flows::<A>))
         .route("/v1/history", get(history::<A>))
         .route("/v1/pairs/{pair}/{verb}", post(request::<A>))
         .fallback(|| async { Failed::bad("request", "there is no such path", "see docs/cli.md for the API") })
@@ -150,6 +153,26 @@ async fn show<A: Answers>(
     let UrlPath(pair) = path.map_err(|error| not_text(&error))?;
     match answers.show(&pair).await.map_err(unavailable)? {
         Some(show) => Ok(Json(show).into_response()),
+        None => Err(unknown(&pair)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowsQuery {
+    limit: Option<usize>,
+}
+
+async fn flows<A: Answers>(
+    State(answers): State<A>,
+    path: Result<UrlPath<String>, PathRejection>,
+    query: Result<Query<FlowsQuery>, QueryRejection>,
+) -> Result<Response, Failed> {
+    let UrlPath(pair) = path.map_err(|error| not_text(&error))?;
+    let Query(query) =
+        query.map_err(|error| Failed::bad("flows", &error.to_string(), "known: limit=NUMBER"))?;
+    match answers.flows(&pair, query.limit.unwrap_or(usize::MAX)).await.map_err(unavailable)? {
+        Some(flows) => Ok(Json(flows).into_response()),
         None => Err(unknown(&pair)),
     }
 }

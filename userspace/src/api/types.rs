@@ -252,3 +252,50 @@ pub struct Refusal {
     /// What to do.
     pub way_out: String,
 }
+
+/// `GET /v1/pairs/PAIR/flows`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flows {
+    /// The pair.
+    pub pair: String,
+    /// Whether its TCP connections are carried over at all (`ack` other than `"none"`, `takeover = "mirror"`).
+    pub carried: bool,
+    /// How many there are of each verdict.
+    pub counts: Vec<FlowCount>,
+    /// One by one, those first that would not go on; as many as were asked for.
+    pub flows: Vec<Flow>,
+}
+
+/// How many connections have a verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowCount {
+    /// `opening`, `in_sync`, `unprotected`, `diverged` or `lost`.
+    pub verdict: String,
+    /// How many.
+    pub connections: usize,
+}
+
+/// One TCP connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The client's address and port.
+    pub client: String,
+    /// The entry address and port.
+    pub entry: String,
+    /// What would become of it if the primary died now: only what is `in_sync` goes on.
+    pub verdict: String,
+    /// Why it is not in sync; empty if it is.
+    pub why: String,
+    /// Bytes of the client's that it has seen acknowledged, modulo 2^32.
+    pub received: u64,
+    /// Bytes that the client has acknowledged, modulo 2^32.
+    pub sent: u64,
+    /// Bytes of the client's that the primary has received and the standby has not.
+    pub lag_bytes: u64,
+    /// For how long.
+    pub lag_ms: f64,
+    /// Since the client's SYN.
+    pub age_ms: f64,
+    /// Since the client was last heard.
+    pub idle_ms: f64,
+}

@@ -9,6 +9,7 @@ mod doctor;
 mod drill;
 mod failover;
 mod finding;
+mod flows;
 mod history;
 mod man;
 mod paint;
@@ -74,6 +75,8 @@ pub enum Verb {
     Status(status::Status),
     /// Show one pair with its settings and counters
     Show(show::Show),
+    /// Show a pair's TCP connections, and which of them would go on through a failover
+    Flows(flows::Flows),
     /// Show what happened
     History(history::History),
     /// Move the entry addresses to the standby, planned: nothing is lost, and refused if the standby is not ready
@@ -223,6 +226,7 @@ impl Verb {
             Verb::Doctor(verb) => verb.go(globals).await,
             Verb::Status(verb) => verb.go(globals).await,
             Verb::Show(verb) => verb.go(globals).await,
+            Verb::Flows(verb) => verb.go(globals).await,
             Verb::History(verb) => verb.go(globals).await,
             Verb::Switchover(verb) => verb.go(globals).await,
             Verb::Failover(verb) => verb.go(globals).await,

@@ -22,6 +22,7 @@
 mod agenda;
 mod engine;
 mod execute;
+mod flows;
 mod forget;
 mod history;
 mod metrics;
@@ -52,7 +53,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api;
 use crate::api::server::Answers;
-use crate::api::types::{Done, Record, RecordKind, Refusal, Show, Status};
+use crate::api::types::{Done, Flows, Record, RecordKind, Refusal, Show, Status};
 use crate::config::{self, Ack, Config, Source, Takeover};
 use crate::dataplane::{Dataplane, DataplaneError, Hurry, Opened, PairSetup, Uplink};
 use crate::hypervisor::template::Template;
@@ -515,6 +516,22 @@ impl Answers for Controller {
             Some(pair) => report::show(&self.0, facts, pair).map(Some),
             None => Ok(None),
         }
+    }
+
+    async fn flows(&self, name: &str, limit: usize) -> Result<Option<Flows>, Refusal> {
+        if self.0.pairs.named(name).is_none() {
+            return Ok(None);
+        }
+        let (shared, name) = (Arc::clone(&self.0), name.to_owned());
+        // The whole table is read: not on a thread that others wait for.
+        let read = tokio::task::spawn_blocking(move || {
+            shared.pairs.named(&name).map(|facts| flows::flows(&shared, facts, limit)).transpose()
+        });
+        read.await.map_err(|error| Refusal {
+            what: "flows".into(),
+            why: error.to_string(),
+            way_out: "look at the controller's log: this is a bug of hotpair's".into(),
+        })?
     }
 
     fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
