@@ -15,6 +15,9 @@ use crate::tcp::Scratch;
 /// BPF_F_MMAPABLE
 const MMAPABLE: usize = 1 << 10;
 
+/// BPF_F_NO_PREALLOC: most hosts need few rows of what may be many.
+const NO_PREALLOC: usize = 1;
+
 #[btf_map]
 static HOST: Array<maps::Host, 1> = Array::new();
 #[btf_map]
@@ -30,7 +33,7 @@ static GROUPS: ArrayOfMaps<DevMap<2>, 1> = ArrayOfMaps::new();
 #[btf_map]
 static TAPS: DevMap<1> = DevMap::new();
 #[btf_map]
-static CONNECTIONS: HashMap<Tuple, Connection, 1> = HashMap::new();
+static CONNECTIONS: HashMap<Tuple, Connection, 1, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
