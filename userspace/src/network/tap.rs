@@ -103,7 +103,8 @@ impl Network {
         // A link that is too small for IPv6 has none, and gets it back with its MTU (RFC 8200, section 5).
         if Link::from_message(&message).mtu < spec.mtu {
             let grow = LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(spec.mtu).build();
-            let refused = |error| NetworkError::netlink(format!("set the MTU of the tap {name}"), error);
+            let refused =
+                |error| NetworkError::netlink(format!("give the tap {name} its MTU {}", spec.mtu), error);
             self.handle.link().change(grow).execute().await.map_err(refused)?;
         }
         let has_v6 = tun_device::take_no_router_advice(name)?;
