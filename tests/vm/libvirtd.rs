@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hotpair::api::types::{Protection, RecordKind};
+use hotpair::api::types::{Protection, Record, RecordKind};
 use hotpair_tests::demo::{Demo, DemoReport, Fault, Round, Stage, Voice};
 use hotpair_tests::libvirtd::Libvirtd;
 use hotpair_tests::load;
@@ -59,6 +59,11 @@ fn dies_without_libvirtd(
     let watch = move || {
         wait("the failover", || stage.pair().unwrap().epoch > before.epoch);
         wait("status to say that libvirt is away", || !stage.status().unwrap().hypervisor.reachable);
+        wait("the history to say what is not done for now", || {
+            let told =
+                |record: &Record| record.kind == RecordKind::Delayed && record.epoch_after > before.epoch;
+            stage.history().unwrap().iter().any(told)
+        });
         std::thread::sleep(hold);
         let status = stage.status().unwrap();
         let pair = &status.pairs[0];
