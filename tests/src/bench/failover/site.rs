@@ -131,8 +131,13 @@ fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Option<Round>> {
         return Ok(None);
     }
     let after = lab.wait_pair("the survivor to serve", |pair| {
-        pair.epoch > before.epoch && pair.primary == Some(survivor.slot())
+        let failed_over = pair.last.as_ref().is_some_and(|last| last.kind == RecordKind::Failover);
+        pair.epoch > before.epoch && (pair.primary == Some(survivor.slot()) || failed_over)
     })?;
+    // And back by itself, in the moment after.
+    if after.primary != Some(survivor.slot()) {
+        return Ok(None);
+    }
     ensure!(report.answerers() == [old.by(), survivor.by()], "answers by {:?}", report.answerers());
     let wanted = if fault == Fault::Switchover { RecordKind::Switchover } else { RecordKind::Failover };
     let record = lab.history()?.into_iter().rev().find(|record| record.kind == wanted);
