@@ -1,9 +1,10 @@
 //! What is said to each connection at a takeover, so that nobody waits for a timer.
 //!
-//! The new speaker is asked to repeat what it has to say: it is handed one byte of the client's that it has had for long,
-//! with the client's acknowledgement and an open window. Every TCP answers that with an acknowledgement at once
-//! (RFC 9293 section 3.10.7.4, an old segment), which an uploading client waits for; and sends what it was held back
-//! with, which a downloading or asking one waits for. A connection that cannot go on is reset on both sides.
+//! The new speaker is handed the client's acknowledgement with an open window, and sends what it was held back with, which
+//! a downloading or asking client waits for. Then it is asked to repeat what it has received, by one byte of the client's
+//! that it has had for long: every TCP answers that with an acknowledgement at once (RFC 9293 section 3.10.7.4, an old
+//! segment), which an uploading client waits for. Two segments, because an old segment does not open a window
+//! (section 3.10.7.4, SND.WL1). A connection that cannot go on is reset on both sides.
 
 use crate::tcp::connection::{CLOSED, Connection, HAS_BASE, STAMPS, Scene, Verdict};
 use crate::tcp::pure::Pure;
@@ -12,10 +13,10 @@ use crate::tcp::segment::{ACK, RST};
 /// What is sent for one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nudge {
-    /// To the new speaker, as if from the client; `any()` says whether. With `old_byte`: followed by one byte.
+    /// To the new speaker, as if from the client; `any()` says whether.
     pub member: Pure,
-    /// Whether a byte of payload follows.
-    pub old_byte: bool,
+    /// To the new speaker, after that, with one byte of payload; `any()` says whether.
+    pub old_byte: Pure,
     /// To the client, as if from the entry address.
     pub client: Pure,
 }
@@ -38,14 +39,15 @@ impl Connection {
         };
         if goes_on {
             let member = Pure {
-                seq: half.ack.wrapping_sub(1),
+                seq: half.ack,
                 ack: self.acknowledged(slot),
                 window: self.client.window,
                 flags: ACK,
                 stamped,
                 stamps: [self.client.stamp, half.stamp],
             };
-            return Some(Nudge { member, old_byte: true, client: Pure::NOTHING });
+            let old_byte = Pure { seq: half.ack.wrapping_sub(1), ..member };
+            return Some(Nudge { member, old_byte, client: Pure::NOTHING });
         }
         let mut member = Pure::NOTHING;
         if self.knows(slot, scene) {
@@ -61,6 +63,6 @@ impl Connection {
             stamped: 0,
             stamps: [0; 2],
         };
-        Some(Nudge { member, old_byte: false, client })
+        Some(Nudge { member, old_byte: Pure::NOTHING, client })
     }
 }

@@ -70,9 +70,12 @@ fn nudge(plane: &Dataplane, uplink: &Link, turn: Turn) {
     let mut failed = None;
     let tell = |tuple: &Tuple, connection: &Connection| -> std::io::Result<()> {
         let Some(nudge) = connection.nudge(&scene) else { return Ok(()) };
+        let macs = [turn.mac, GATEWAY_MAC];
         if nudge.member.any() {
-            let payload: &[u8] = if nudge.old_byte { &[0] } else { &[] };
-            member.send(tuple, Towards::Member, [turn.mac, GATEWAY_MAC], &nudge.member, payload)?;
+            member.send(tuple, Towards::Member, macs, &nudge.member, &[])?;
+        }
+        if nudge.old_byte.any() {
+            member.send(tuple, Towards::Member, macs, &nudge.old_byte, &[0])?;
         }
         if nudge.client.any() {
             client.send(tuple, Towards::Client, [connection.mac, uplink.mac], &nudge.client, &[])?;

@@ -150,3 +150,23 @@ fn the_standbys_hole_reaches_the_client_as_its_own_sack() {
     assert!(came.client.is_none_or(|heard| heard.ack == 1));
     wire.member(1, Say { sack: Some([101, 201]), ..say(1, 1) });
 }
+
+#[test]
+fn a_nudge_opens_the_window_with_a_segment_that_may_and_asks_with_an_old_one() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(1, say(1, 101));
+    let scene = crate::tcp::connection::Scene { speaker: 1, protect: 0, gate: 0, ..wire.scene };
+    let nudge = wire.connection.nudge(&scene).expect("it lives");
+    let heard = Wire::told(&nudge.member, 1);
+    // Not older than what the window was last told by (SND.WL1), or it would not be taken.
+    assert_eq!((heard.seq, heard.ack, heard.window, heard.flags), (101, 1, 500, ACK));
+    assert_eq!(Wire::told(&nudge.old_byte, 1).seq, 100);
+    assert!(!nudge.client.any());
+    // One that cannot go on is reset on both sides.
+    wire.member(0, say(1, 101));
+    wire.connection.judge(Verdict::Diverged, crate::tcp::connection::Why::Close);
+    let nudge = wire.connection.nudge(&scene).expect("it is told");
+    assert_eq!((nudge.member.flags, nudge.client.flags), (RST | ACK, RST | ACK));
+    assert!(!nudge.old_byte.any());
+}
