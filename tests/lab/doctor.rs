@@ -1,5 +1,7 @@
 //! `hotpair doctor` beside a running controller, and beside somebody else's XDP program.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use hotpair_tests::lab::{Lab, UPLINK};
 use hotpair_tests::xdp_pass;
@@ -20,7 +22,7 @@ fn the_doctor_finds_nothing_wrong_beside_a_running_controller() -> Result<()> {
     if !crate::may_run("the_doctor_finds_nothing_wrong_beside_a_running_controller") {
         return Ok(());
     }
-    let lab = Lab::builder().start()?;
+    let lab = Lab::builder().heartbeat(Duration::from_millis(5), Duration::from_millis(250)).start()?;
     let before = lab.wait_protected()?;
     let config = lab.config_file().display().to_string();
     let (code, findings) = doctor(&lab, &["--config", &config])?;
@@ -38,7 +40,9 @@ fn somebody_elses_program_on_the_uplink_is_named() -> Result<()> {
     if !crate::may_run("somebody_elses_program_on_the_uplink_is_named") {
         return Ok(());
     }
-    let lab = Lab::builder().without_controller()?;
+    let lab = Lab::builder()
+        .heartbeat(Duration::from_millis(5), Duration::from_millis(250))
+        .without_controller()?;
     let theirs = {
         let _inside = lab.host().netns().enter()?;
         xdp_pass::attach(UPLINK)?
