@@ -123,3 +123,36 @@ fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
     ensure!(format!("{error:#}").contains("reset"), "reset, not a silence: {error:#}");
     Ok(())
 }
+
+#[test]
+fn a_switchover_there_and_back_carries_a_conversation() -> Result<()> {
+    let Some(lab) = protected("a_switchover_there_and_back_carries_a_conversation", patient())? else {
+        return Ok(());
+    };
+    let mut conversation = open(&lab, false)?;
+    for _ in 0..2 {
+        conversation.increment()?;
+        conversation.download(1 << 20)?;
+        lab.must(&["switchover", "web"])?;
+        conversation.upload(1 << 20)?;
+        lab.wait_protected()?;
+    }
+    conversation.increment()
+}
+
+#[test]
+fn a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted() -> Result<()> {
+    let name = "a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let mut conversation = open(&lab, false)?;
+    conversation.upload(1 << 20)?;
+    let standby = lab.standby()?;
+    standby.freeze()?;
+    conversation.upload(4 << 20)?;
+    eprintln!("longest gap {:?}", conversation.take_gap());
+    standby.thaw()?;
+    let counters = lab.show()?.counters;
+    let opened = counters.iter().find(|count| count.name == "tcp_gate_opened");
+    ensure!(opened.is_some_and(|count| count.packets > 0), "{counters:?}");
+    Ok(())
+}

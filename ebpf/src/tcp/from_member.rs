@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use hotpair_abi::checksum::fold64;
 use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Bytes, Ip, Link};
-use hotpair_abi::tcp::from_member::{CUT, EDIT, NOBODY, PASS};
+use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, NOBODY, OPENED, PASS};
 use hotpair_abi::tcp::pure::{address_sum, header_sum, pseudo_sum};
 use hotpair_abi::{GATEWAY_MAC, Mac, Slot, voice};
 
@@ -69,6 +69,12 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
     let Some(scratch) = maps::scratch() else {
         return member.drop(Counter::TcpRewriteFailed);
     };
+    if scratch.outcome.news & OPENED != 0 {
+        count(row, Counter::TcpGateOpened);
+    }
+    if scratch.outcome.news & CLOSED_AGAIN != 0 {
+        count(row, Counter::TcpGateClosed);
+    }
     let how = scratch.outcome.how;
     let tells = scratch.outcome.tell_slot != NOBODY;
     let done = match how {
