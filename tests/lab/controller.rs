@@ -55,7 +55,7 @@ fn the_kernel_fails_over_without_a_controller() -> Result<()> {
     let so_far = load.so_far();
     let late = so_far.requests.iter().filter(|r| r.sent_at > thawed_at && r.by == Some(old.by())).count();
     ensure!(late == 0, "{late} requests were answered by the old primary");
-    ensure!(so_far.gap < Duration::from_millis(500), "{}", so_far.line());
+    ensure!(so_far.gap < Duration::from_secs(1), "{}", so_far.line());
 
     lab.start_controller()?;
     let after = lab.wait_pair("the latch to be followed", |pair| pair.primary == Some(survivor.slot()))?;
@@ -63,7 +63,7 @@ fn the_kernel_fails_over_without_a_controller() -> Result<()> {
     lab.wait_protected()?;
     let report = load.stop();
     ensure!(report.answerers() == [old.by(), survivor.by()], "{:?}", report.answerers());
-    ensure!(report.gap < Duration::from_millis(500), "{}", report.line());
+    ensure!(report.gap < Duration::from_secs(1), "{}", report.line());
     Ok(())
 }
 

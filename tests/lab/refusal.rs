@@ -46,7 +46,7 @@ fn what_cannot_work_is_refused_by_name_and_nothing_is_touched() -> Result<()> {
     refused(&before, 2, &["nosuchlink0", "ip link"])?;
     change("takeover = \"mirror\"", "takeover = \"miror\"")?;
     refused(&before, 3, &["hotpair.toml:", "miror", "mirror"])?;
-    change("timeout = \"50ms\"", "timeout = \"50\"")?;
+    change("timeout = \"200ms\"", "timeout = \"50\"")?;
     refused(&before, 3, &["hotpair.toml:", "timeout", "50ms"])?;
     change("\"2001:db8::10\"", "\"203.0.113.10\"")?;
     refused(&before, 3, &["hotpair.toml:", "203.0.113.10"])?;

@@ -41,7 +41,7 @@ pub(super) struct Plan {
 }
 
 impl Default for Builder {
-    /// One pair called `web`, mirrored, whose agents beat every 5 ms and are silent after 50 ms: for a machine that has
+    /// One pair called `web`, mirrored, whose agents beat every 5 ms and are silent after 200 ms: for a machine that has
     /// other things to do as well, far from what hotpair can do.
     fn default() -> Self {
         Builder {
@@ -50,7 +50,7 @@ impl Default for Builder {
                 entry: ENTRY.iter().filter_map(|address| address.parse().ok()).collect(),
                 source: "agent",
                 interval: Duration::from_millis(5),
-                timeout: Duration::from_millis(50),
+                timeout: Duration::from_millis(200),
                 start: Duration::from_secs(10),
                 takeover: "mirror",
                 ack: "none",
