@@ -178,6 +178,10 @@ counters! {
     TcpGateClosed = 76, "tcp_gate_closed";
     /// A segment could not be translated (the kernel refused): dropped.
     TcpRewriteFailed = 77, "tcp_rewrite_failed";
+    /// The members have sent different bytes on a TCP connection: it will not be carried over.
+    TcpDiverged = 78, "tcp_diverged";
+    /// Bytes of a member that were never seen: what the members send is compared from behind them.
+    TcpCompareSkipped = 79, "tcp_compare_skipped";
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub const PAIR_IN_USE: u32 = 1 << 0;
 pub const PAIR_PROBE: u32 = 1 << 1;
 /// [`Pair::flags`]: its TCP connections are kept fit for a takeover.
 pub const PAIR_TCP: u32 = 1 << 2;
+/// [`Pair::flags`]: what the members send on a TCP connection is compared.
+pub const PAIR_COMPARE: u32 = 1 << 3;
 
 /// A pair, as the programs see it. The controller writes all of it but `tripped_epoch` and `conflict_event_ns`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

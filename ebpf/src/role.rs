@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use hotpair_abi::event::{Event, Kind};
-use hotpair_abi::maps::{PAIR_TCP, Pair};
+use hotpair_abi::maps::{PAIR_COMPARE, PAIR_TCP, Pair};
 use hotpair_abi::{Mac, RoleWord};
 
 use crate::maps;
@@ -55,6 +55,13 @@ pub fn mac_pairs(pair: *mut Pair) -> [u16; 3] {
 pub fn carries_tcp(pair: *mut Pair) -> bool {
     // SAFETY: as in `word`.
     unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_TCP != 0 }
+}
+
+/// Whether what the pair's members send is compared.
+#[inline(always)]
+pub fn compares(pair: *mut Pair) -> bool {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_COMPARE != 0 }
 }
 
 /// Both members' MAC.

@@ -7,6 +7,7 @@ mod cleanup;
 mod controller;
 mod crash;
 mod disk;
+mod diverging;
 mod doctor;
 mod drill;
 mod failover;

@@ -14,13 +14,13 @@ use hotpair_tests::stream::{Conversation, PORT};
 use crate::scenario::protected;
 
 /// A lab that is not hurried into a failover of its own by a busy machine: a killed machine's tap tells sooner anyhow.
-fn patient() -> Builder {
+pub(crate) fn patient() -> Builder {
     Lab::builder().carries_tcp().heartbeat(Duration::from_millis(5), Duration::from_millis(250))
 }
 
 const SOON: Duration = Duration::from_secs(5);
 
-fn open(lab: &Lab, v6: bool) -> Result<Conversation> {
+pub(crate) fn open(lab: &Lab, v6: bool) -> Result<Conversation> {
     let _inside = lab.client().netns().enter()?;
     Conversation::open(SocketAddr::new(lab.client().entry(v6)?, PORT), SOON)
 }

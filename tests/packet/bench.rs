@@ -105,6 +105,7 @@ pub(crate) fn setup(id: PairId, name: &str) -> PairSetup {
         timeout: Duration::from_millis(20),
         probe: false,
         tcp: false,
+        compare: false,
         lag_limit: Duration::from_millis(10),
     }
 }

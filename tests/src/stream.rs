@@ -6,6 +6,7 @@
 //! "GET n\n"           n bytes: the pattern, from where the last GET ended
 //! "PUT n\n", n bytes  "OK n sum\n": how many arrived, and their sum
 //! "INCR\n"            "v\n": one more than the last time, on this connection
+//! "RAND n\n"          n bytes that no other connection of any member gets; the first eight are their seed
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -52,6 +53,7 @@ fn converse(stream: &TcpStream) -> Option<()> {
     let mut reader = BufReader::with_capacity(CHUNK, stream);
     let mut buffer = vec![0; CHUNK];
     let (mut offset, mut count) = (0u64, 0u64);
+    let mut random = Random::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -88,7 +90,34 @@ fn converse(stream: &TcpStream) -> Option<()> {
                 count += 1;
                 (&*stream).write_all(format!("{count}\n").as_bytes()).ok()?;
             }
+            ("RAND", Some(bytes)) => {
+                let answer: Vec<u8> = (0..bytes).map(|_| random.byte()).collect();
+                (&*stream).write_all(&answer).ok()?;
+            }
             _ => return None,
+        }
+    }
+}
+
+/// Bytes that only their seed tells.
+#[derive(Debug)]
+struct Random {
+    seed: u64,
+    offset: u64,
+}
+
+impl Random {
+    fn new() -> Random {
+        let hasher = std::hash::BuildHasher::build_hasher(&std::hash::RandomState::new());
+        Random { seed: std::hash::Hasher::finish(&hasher), offset: 0 }
+    }
+
+    fn byte(&mut self) -> u8 {
+        let offset = self.offset;
+        self.offset += 1;
+        match offset {
+            0..8 => self.seed.to_ne_bytes()[offset as usize],
+            _ => pattern(self.seed.wrapping_add(offset)),
         }
     }
 }
@@ -99,6 +128,7 @@ pub struct Conversation {
     stream: TcpStream,
     offset: u64,
     count: u64,
+    random: Option<Random>,
     last: Instant,
     gap: Duration,
 }
@@ -115,7 +145,14 @@ impl Conversation {
         // Whatever hangs for longer has failed.
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
-        Ok(Conversation { stream, offset: 0, count: 0, last: Instant::now(), gap: Duration::ZERO })
+        Ok(Conversation {
+            stream,
+            offset: 0,
+            count: 0,
+            random: None,
+            last: Instant::now(),
+            gap: Duration::ZERO,
+        })
     }
 
     fn progress(&mut self) {
@@ -191,6 +228,27 @@ impl Conversation {
         self.count += 1;
         let answer = self.line()?;
         ensure!(answer == self.count.to_string(), "answer {answer:?} instead of {}", self.count);
+        Ok(())
+    }
+
+    /// Asks for this many random bytes, eight at least, and checks that all come from the same source.
+    ///
+    /// # Errors
+    /// When the connection ends, hangs, or brings a byte of another source.
+    pub fn random(&mut self, bytes: u64) -> Result<()> {
+        self.stream.write_all(format!("RAND {bytes}\n").as_bytes()).context("asking")?;
+        self.last = Instant::now();
+        let mut answer = vec![0; bytes as usize];
+        self.stream.read_exact(&mut answer).context("waiting for random bytes")?;
+        self.progress();
+        let mut rest = &answer[..];
+        if self.random.is_none() {
+            let (seed, after) = answer.split_first_chunk::<8>().context("too short for a seed")?;
+            self.random = Some(Random { seed: u64::from_ne_bytes(*seed), offset: 8 });
+            rest = after;
+        }
+        let source = self.random.as_mut().context("a source")?;
+        ensure!(rest.iter().all(|byte| *byte == source.byte()), "bytes of another source");
         Ok(())
     }
 

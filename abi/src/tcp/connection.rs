@@ -7,6 +7,10 @@
 use crate::maps::Tuple;
 use crate::tcp::segment::{EXTENDED, NO_SCALE, Segment};
 use crate::tcp::seq::{after, earlier};
+use crate::tcp::stream::{NO_MILESTONE, Sum};
+
+/// How far from what is known a member's segment may be and still be believed: the largest window (RFC 7323 section 2.3).
+pub const FAR: u32 = 1 << 30;
 
 /// The kernel's lock, by the name under which the verifier looks for it (`struct bpf_spin_lock`).
 #[allow(non_camel_case_types, reason = "the kernel finds it in the BTF by this name")]
@@ -185,6 +189,8 @@ pub struct Half {
     pub pad: u32,
     /// Since when its FIN or RST is held, CLOCK_BOOTTIME nanoseconds.
     pub held_ns: u64,
+    /// Of what it has sent.
+    pub sum: Sum,
 }
 
 /// The client's half, as seen on the uplink.
@@ -263,11 +269,17 @@ pub struct Connection {
     pub mac: [u8; 6],
     /// Zero.
     pub pad: [u8; 2],
+    /// A sum of the member that is ahead, which the other one has yet to come by.
+    pub milestone: Sum,
+    /// Whose it is; [`NO_MILESTONE`] for none.
+    pub milestone_of: u32,
+    /// Zero.
+    pub pad2: u32,
 }
 
 const _: () = {
-    assert!(size_of::<Half>() == 88);
-    assert!(size_of::<Connection>() == 296);
+    assert!(size_of::<Half>() == 120);
+    assert!(size_of::<Connection>() == 400);
     assert!(core::mem::offset_of!(Connection, lock) == 0);
     assert!(size_of::<Tuple>() == 48);
 };
@@ -282,8 +294,8 @@ pub struct Scene {
     pub protect: u32,
     /// Whether acknowledgements wait for it (`ack = "both"`).
     pub gate: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Whether what the members send is compared.
+    pub compare: u32,
     /// CLOCK_BOOTTIME, nanoseconds.
     pub now_ns: u64,
     /// Since when the present member of each slot is there, CLOCK_BOOTTIME nanoseconds: it knows no older connection.
@@ -325,9 +337,13 @@ impl Connection {
             sack: [[0; 2]; 4],
             pad: 0,
             held_ns: 0,
+            sum: Sum { words: 0, running: 0, rest: 0, pos: 0, pad: 0 },
         }; 2],
         mac: [0; 6],
         pad: [0; 2],
+        milestone: Sum { words: 0, running: 0, rest: 0, pos: 0, pad: 0 },
+        milestone_of: NO_MILESTONE,
+        pad2: 0,
     };
 
     /// Forgets everything and begins with a client's SYN.
@@ -364,6 +380,7 @@ impl Connection {
         self.half[1].held_ns = 0;
         self.half[0].sacks = 0;
         self.half[1].sacks = 0;
+        self.begin_sums(0);
         if syn.odd & !EXTENDED != 0 {
             self.judge(Verdict::Unprotected, Why::Signed);
         }

@@ -6,8 +6,8 @@
 
 use crate::count::Counter;
 use crate::tcp::connection::{
-    ANSWERED, CLOSED, Connection, FIN_SEEN, GATE_OPEN, HALF_SCALED, HALF_STAMPS, HAS_BASE, HELD, OUT_FIN,
-    RST_SEEN, SCALED, STAMPS, SYN_ACK, Scene, Verdict, Why,
+    ANSWERED, CLOSED, Connection, FAR, FIN_SEEN, GATE_OPEN, HALF_SCALED, HALF_STAMPS, HAS_BASE, HELD,
+    OUT_FIN, RST_SEEN, SCALED, STAMPS, SYN_ACK, Scene, Verdict, Why,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
 use crate::tcp::pure::Pure;
@@ -218,7 +218,6 @@ impl Connection {
     /// Takes over into the member's half what the segment says. Returns whether it is believed.
     #[inline(always)]
     fn learn(&mut self, slot: u32, segment: &Segment) -> bool {
-        const FAR: u32 = 1 << 30;
         let half = self.half_mut(slot);
         let end = segment.end();
         if after(segment.seq, half.nxt.wrapping_add(FAR)) || after(half.nxt, end.wrapping_add(FAR)) {

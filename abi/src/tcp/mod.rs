@@ -20,6 +20,7 @@ pub mod nudge;
 pub mod pure;
 pub mod segment;
 pub mod seq;
+pub mod stream;
 pub mod to_member;
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Bytes, Ip, Link};
 use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, NOBODY, OPENED, PASS};
 use hotpair_abi::tcp::pure::{address_sum, header_sum, pseudo_sum};
+use hotpair_abi::tcp::stream::{ANEW, DIFFER};
 use hotpair_abi::{GATEWAY_MAC, Mac, Slot, voice};
 
 use crate::count::{Exit, count, row};
 use crate::from_guest::Member;
 use crate::packet::TcFrame;
-use crate::tcp::{From, Scratch, key, locked, lookup, read, scene};
+use crate::tcp::{From, Scratch, key, locked, lookup, read, scene, sum};
 use crate::{maps, out, role};
 
 /// The frame belongs to no known connection, or nothing may be decided about it now.
@@ -50,6 +51,8 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     };
     scene(scratch, member.pair, word, speaker);
     let slot = member.port.slot & 1;
+    let payload = ip.l4 as u32 + scratch.segment.header;
+    sum::compare(frame, payload, connection, slot, scratch);
     scratch.mac = locked(connection, |connection| {
         connection.from_member(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
         connection.mac
@@ -69,6 +72,11 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
     let Some(scratch) = maps::scratch() else {
         return member.drop(Counter::TcpRewriteFailed);
     };
+    match scratch.compared {
+        DIFFER => count(row, Counter::TcpDiverged),
+        ANEW => count(row, Counter::TcpCompareSkipped),
+        _ => {}
+    }
     if scratch.outcome.news & OPENED != 0 {
         count(row, Counter::TcpGateOpened);
     }

@@ -3,6 +3,7 @@
 
 pub mod from_client;
 pub mod from_member;
+pub mod sum;
 pub mod to_member;
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
@@ -13,6 +14,7 @@ use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::tcp::edit::Edit;
 use hotpair_abi::tcp::from_member::Outcome;
 use hotpair_abi::tcp::segment::{Header, MOST_OPTIONS, Segment};
+use hotpair_abi::tcp::stream::{Chunk, Task};
 
 use crate::packet::Load;
 use crate::{maps, role};
@@ -37,6 +39,14 @@ pub struct Scratch {
     pub mac: [u8; 6],
     /// Zero.
     pub pad: [u8; 2],
+    /// What comparing the members' payloads has come to.
+    pub compared: u32,
+    /// Where in the frame the bytes to be summed begin.
+    pub payload: u32,
+    /// Summing a payload.
+    pub task: Task,
+    /// The bytes that are being summed.
+    pub chunk: Chunk,
 }
 
 /// Who sends.
@@ -142,7 +152,7 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
     scene.speaker = speaker & 1;
     scene.protect = word.protect() as u32;
     scene.gate = word.gate() as u32;
-    scene.pad = 0;
+    scene.compare = role::compares(pair) as u32;
     scene.now_ns = role::now_ns();
     // SAFETY: `pair` points into the array map; each field is one aligned word that only the controller writes.
     unsafe {

@@ -53,7 +53,7 @@ impl Default for Builder {
                 timeout: Duration::from_millis(200),
                 start: Duration::from_secs(10),
                 takeover: "mirror",
-                ack: "none",
+                ack: "both",
                 keep_volumes: false,
                 auto_replace: true,
                 linger: Duration::from_secs(2),

@@ -160,6 +160,8 @@ pub struct Pair {
     pub takeover: Takeover,
     /// Whose acknowledgements a TCP client sees.
     pub ack: Ack,
+    /// Whether what both members send on a TCP connection is compared; default true.
+    pub compare: bool,
     /// How long the standby may be late with a TCP connection before nothing waits for it; default 10 ms.
     pub lag_limit: Duration,
     /// What a member is.
@@ -186,12 +188,11 @@ pub enum Takeover {
 /// `ack`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ack {
-    /// What a client sees acknowledged, both members have.
+    /// What a client sees acknowledged, both members have. The default.
     Both,
     /// What a client sees acknowledged, the primary has: nothing waits, and a takeover may lose connections.
     Primary,
-    /// TCP is nobody's business: packets are duplicated and nothing else. The default, as long as nothing notices members
-    /// that answer with different bytes.
+    /// TCP is nobody's business: packets are duplicated and nothing else.
     None,
 }
 

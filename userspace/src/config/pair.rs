@@ -67,7 +67,8 @@ fn read_one(
     let takeovers = [("mirror", Takeover::Mirror), ("address", Takeover::Address)];
     let takeover = or_default(section.get("takeover"), |value| value.choice(&takeovers), Takeover::Mirror);
     let acks = [("both", Ack::Both), ("primary", Ack::Primary), ("none", Ack::None)];
-    let ack = or_default(section.get("ack"), |value| value.choice(&acks), Ack::None);
+    let ack = or_default(section.get("ack"), |value| value.choice(&acks), Ack::Both);
+    let compare = or_default(section.get("compare"), Value::boolean, true);
     let lag_limit = or_default(
         section.get("lag_limit"),
         |value| value.time(&(MILLISECOND..=SECOND)),
@@ -88,6 +89,7 @@ fn read_one(
         entry: entry?,
         takeover: takeover?,
         ack: ack?,
+        compare: compare?,
         lag_limit: lag_limit?,
         vm: vm?,
         mac: mac?,

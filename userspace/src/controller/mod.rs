@@ -388,6 +388,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
             timeout: facts.config.heartbeat.timeout,
             probe: facts.config.heartbeat.source == Source::Probe,
             tcp: facts.carries_tcp(),
+            compare: facts.config.compare,
             lag_limit: facts.config.lag_limit,
         };
         plane.put_pair(facts.id, &setup)?;

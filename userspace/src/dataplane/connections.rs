@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use aya::maps::MapData;
-use hotpair_abi::maps::Tuple;
+use hotpair_abi::maps::{PAIR_COMPARE, Tuple};
 use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::{PairId, Slot, voice};
 
@@ -59,7 +59,7 @@ impl Dataplane {
             speaker: voice::active(word, row.tripped_epoch) as u32,
             protect: u32::from(word.protect()),
             gate: u32::from(word.gate()),
-            pad: 0,
+            compare: u32::from(row.flags & PAIR_COMPARE != 0),
             now_ns,
             since_ns: row.since_ns,
             lag_limit_ns: row.lag_limit_ns,

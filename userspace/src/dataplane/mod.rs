@@ -72,6 +72,8 @@ pub struct PairSetup {
     pub probe: bool,
     /// Whether its TCP connections are kept fit for a takeover.
     pub tcp: bool,
+    /// Whether what its members send on a TCP connection is compared.
+    pub compare: bool,
     /// How long the standby may be late with a TCP connection before nothing waits for it.
     pub lag_limit: Duration,
 }

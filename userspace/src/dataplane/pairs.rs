@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_DEVMAP;
 use hotpair_abi::count::PER_ROW;
-use hotpair_abi::maps::{PAIR_IN_USE, PAIR_PROBE, PAIR_TCP, Pair};
+use hotpair_abi::maps::{PAIR_COMPARE, PAIR_IN_USE, PAIR_PROBE, PAIR_TCP, Pair};
 use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
 
 use super::pins::Pins;
@@ -95,8 +95,14 @@ impl Dataplane {
             }
             self.set_lease(id, u64::MAX);
         }
-        let flags =
-            PAIR_IN_USE | if setup.probe { PAIR_PROBE } else { 0 } | if setup.tcp { PAIR_TCP } else { 0 };
+        let flags = [
+            (true, PAIR_IN_USE),
+            (setup.probe, PAIR_PROBE),
+            (setup.tcp, PAIR_TCP),
+            (setup.compare, PAIR_COMPARE),
+        ]
+        .iter()
+        .fold(0, |flags, (set, flag)| if *set { flags | flag } else { flags });
         let timeout = u64::try_from(setup.timeout.as_nanos()).unwrap_or(u64::MAX);
         let lag_limit = u64::try_from(setup.lag_limit.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: fields of a mapped row.

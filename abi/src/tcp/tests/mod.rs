@@ -1,6 +1,7 @@
 //! Two members that number differently, one client, and what each of them gets to hear.
 
 mod closing;
+mod comparing;
 mod opening;
 mod running;
 

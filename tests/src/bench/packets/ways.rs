@@ -130,6 +130,7 @@ fn hotpair(number: usize, payload: u16) -> Result<Vec<Path>> {
         timeout: Duration::from_millis(5),
         probe: false,
         tcp: false,
+        compare: false,
         lag_limit: Duration::from_millis(10),
     };
     plane.put_pair(WEB, &setup)?;

@@ -101,6 +101,7 @@ impl Site {
                 timeout: std::time::Duration::from_millis(8),
                 probe: false,
                 tcp: false,
+                compare: false,
                 lag_limit: std::time::Duration::from_millis(10),
             };
             plane.put_pair(id, &setup)?;

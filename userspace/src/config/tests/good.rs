@@ -33,7 +33,8 @@ fn every_key_arrives_where_it_belongs() {
                 "2001:db8::10".parse().expect("an address")
             ],
             takeover: Takeover::Mirror,
-            ack: Ack::None,
+            ack: Ack::Both,
+            compare: true,
             lag_limit: Duration::from_millis(10),
             vm: Vm::Libvirt {
                 domain: "/etc/hotpair/web.xml".into(),
@@ -75,12 +76,13 @@ fn every_word_of_a_choice_is_understood() {
         assert_eq!(config.hypervisor, Hypervisor::Libvirt { uri: "qemu:///system".into(), accel });
     }
     assert_eq!(pair("\"mirror\"", "\"address\"").takeover, Takeover::Address);
-    for (word, ack) in [("both", Ack::Both), ("primary", Ack::Primary)] {
-        assert_eq!(pair("ack = \"none\"", &format!("ack = {word:?}")).ack, ack);
+    for (word, ack) in [("none", Ack::None), ("primary", Ack::Primary)] {
+        assert_eq!(pair("ack = \"both\"", &format!("ack = {word:?}")).ack, ack);
     }
     assert_eq!(pair("\"agent\"", "\"probe\"").heartbeat.source, Source::Probe);
     assert_eq!(pair("\"delete\"", "\"keep\"").replace.release, Release::Keep);
-    assert!(!pair("= true", "= false").replace.auto);
+    assert!(!pair("auto = true", "auto = false").replace.auto);
+    assert!(!pair("compare = true", "compare = false").compare);
 }
 
 #[test]

@@ -129,7 +129,8 @@ const MISTAKES: &[Mistake] = &[
     wrong("timeout = \"8ms\"\nstart = \"60s\"", "start = \"61min\"", "\"61min\"", "pair.web.heartbeat.start", "too long", "from 1s to 1h"),
     wrong("\"agent\"", "\"agent\"\nlease = \"1s\"", "lease", "pair.web.heartbeat.lease", "is not a key of heartbeat of a [[pair]]", "source, interval, timeout, start"),
     // replace
-    wrong("= true", "= \"yes\"", "\"yes\"", "pair.web.replace.auto", "must be true or false, and is a string", "auto = true"),
+    wrong("auto = true", "auto = \"yes\"", "\"yes\"", "pair.web.replace.auto", "must be true or false, and is a string", "auto = true"),
+    wrong("compare = true", "compare = 7", "7\nlag", "pair.web.compare", "must be true or false, and is a number", "compare = true"),
     wrong("\"delete\"", "\"destroy\"", "\"destroy\"", "pair.web.replace.release", "is none of its words", "\"delete\" or \"keep\""),
     // command
     wrong_command("[\"/bin/stop\"]", "\"/bin/stop\"", "\"/bin/stop\"", "pair.web.command.stop", "must be a list of strings, program and arguments, and is a string", "stop = ["),

@@ -1,0 +1,175 @@
+//! Streams that are equal, and streams that are not.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::tcp::connection::{Verdict, Why};
+use crate::tcp::segment::RST;
+use crate::tcp::stream::{ANEW, Chunk, DIFFER, NO_MILESTONE, SUM, Task, WELL};
+
+impl Wire {
+    fn comparing() -> Wire {
+        let mut wire = Wire::open();
+        wire.scene.compare = 1;
+        wire
+    }
+
+    /// A member sends these bytes, of which the first is the stream's `seq`th.
+    fn sends(&mut self, slot: u32, seq: u32, bytes: &[u8]) -> (u32, Came) {
+        let say = say(seq, 1).data(u32::try_from(bytes.len()).expect("short"));
+        let header = header(M[slot as usize].wrapping_add(seq), C.wrapping_add(1), &say, [0, 7]);
+        let segment = Self::read(&header, say.payload);
+        let mut task = Task::default();
+        self.connection.to_sum(slot, &segment, &self.scene, &mut task);
+        let mut chunk: Chunk = [0xaaaa_aaaa_aaaa_aaaa; _];
+        let begun_at = task.skip as usize;
+        while task.what == SUM {
+            let step = task.step();
+            if step == 0 {
+                break;
+            }
+            let at = begun_at + task.sum.pos.wrapping_sub(task.from) as usize;
+            for (i, byte) in bytes[at..at + step as usize].iter().enumerate() {
+                let place = task.sum.begun() as usize + i;
+                let mut word = chunk[place / 8].to_ne_bytes();
+                word[place % 8] = *byte;
+                chunk[place / 8] = u64::from_ne_bytes(word);
+            }
+            task.sum.absorb(&mut chunk, step);
+        }
+        let compared = self.connection.compare(slot, &self.scene, &task);
+        (compared, self.member(slot, say))
+    }
+
+    fn verdict(&self) -> (u32, u32) {
+        (self.connection.verdict, self.connection.why)
+    }
+}
+
+const DIVERGED: (u32, u32) = (Verdict::Diverged as u32, Why::Payload as u32);
+
+#[test]
+fn a_byte_that_differs_is_noticed_when_the_standby_comes_by() {
+    let mut wire = Wire::comparing();
+    wire.client(say(1, 1).data(10));
+    assert_eq!(wire.sends(0, 1, b"an answer").0, WELL);
+    assert_eq!(wire.connection.milestone_of, 0);
+    assert_eq!(wire.sends(1, 1, b"an ans").0, WELL, "not yet there");
+    let (compared, _) = wire.sends(1, 7, b"war, and more");
+    assert_eq!((compared, wire.verdict()), (DIFFER, DIVERGED));
+    // Nothing waits for it any more.
+    let heard = wire.member(0, say(10, 11)).client.expect("an acknowledgement of the primary alone");
+    assert_eq!(heard.ack, 11);
+}
+
+#[test]
+fn words_in_another_order_differ() {
+    let mut wire = Wire::comparing();
+    assert_eq!(wire.sends(0, 1, b"12345678abcdefgh").0, WELL);
+    assert_eq!(wire.sends(1, 1, b"abcdefgh12345678").0, DIFFER);
+}
+
+#[test]
+fn what_is_repeated_counts_once() {
+    let mut wire = Wire::comparing();
+    for (slot, seq, bytes) in [
+        (0, 1, &b"hello"[..]),
+        (0, 1, b"hello"),
+        (0, 3, b"llo wor"),
+        (1, 1, b"hello wo"),
+        (1, 9, b"rld"),
+        (1, 1, b"h"),
+    ] {
+        assert_eq!(wire.sends(slot, seq, bytes).0, WELL, "{slot} {seq} {bytes:?}");
+    }
+    assert_eq!(wire.sends(0, 10, b"lD").0, DIFFER);
+}
+
+#[test]
+fn behind_a_gap_comparing_begins_anew_and_is_no_weaker() {
+    let mut wire = Wire::comparing();
+    assert_eq!(wire.sends(0, 1, b"seen").0, WELL);
+    assert_eq!(wire.sends(0, 100, b"after a gap").0, ANEW);
+    // The standby has sent all of it.
+    assert_eq!(wire.sends(1, 1, &[7; 110]).0, WELL);
+    assert_eq!(wire.verdict().0, Verdict::InSync as u32);
+    assert_eq!(wire.sends(0, 111, b"and on").0, WELL);
+    assert_eq!(wire.sends(1, 111, b"and off").0, DIFFER);
+}
+
+#[test]
+fn a_successor_that_would_say_something_else_is_reset_before_a_byte_of_it_is_heard() {
+    let mut wire = Wire::comparing();
+    assert_eq!(wire.sends(0, 1, b"tic").0, WELL);
+    wire.client(say(1, 4));
+    // So short that the standby was never let to send it. The primary dies.
+    wire.scene.speaker = 1;
+    wire.scene.protect = 0;
+    let (compared, came) = wire.sends(1, 1, b"tac and on");
+    assert_eq!(compared, DIFFER);
+    let heard = came.client.expect("a reset");
+    assert_eq!((heard.flags & RST, heard.seq, heard.payload), (RST, 4, 0));
+    assert_eq!(wire.verdict(), (Verdict::Lost as u32, Why::Payload as u32));
+}
+
+#[test]
+fn a_successor_that_says_the_same_goes_on() {
+    let mut wire = Wire::comparing();
+    assert_eq!(wire.sends(0, 1, b"tic").0, WELL);
+    wire.client(say(1, 4));
+    wire.scene.speaker = 1;
+    wire.scene.protect = 0;
+    let (compared, came) = wire.sends(1, 1, b"tic tac");
+    assert_eq!((compared, came.client.map(|heard| heard.payload)), (WELL, Some(7)));
+    assert_eq!(wire.connection.milestone_of, NO_MILESTONE.min(1), "its own: it is ahead now");
+    // Nobody is there to be compared with.
+    assert_eq!(wire.sends(1, 8, b" toe").0, WELL);
+    assert_eq!(wire.connection.half[1].sum.pos, 7);
+}
+
+#[test]
+fn what_is_not_compared_costs_nothing() {
+    let mut wire = Wire::open();
+    assert_eq!(wire.sends(0, 1, b"one").0, WELL);
+    assert_eq!(wire.sends(1, 1, b"two").0, WELL);
+    assert_eq!((wire.verdict().0, wire.connection.half[0].sum.pos), (Verdict::InSync as u32, 0));
+}
+
+/// Sends the stream from `pos[slot]` on in a piece of this length, sometimes with what went before once more.
+fn piece(wire: &mut Wire, slot: usize, pos: &mut [usize; 2], stream: &[u8], len: usize, again: usize) -> u32 {
+    let end = (pos[slot] + len).min(stream.len());
+    let begin = pos[slot].saturating_sub(again);
+    pos[slot] = end;
+    if begin == end {
+        return WELL;
+    }
+    let seq = u32::try_from(begin).expect("short").wrapping_add(1);
+    wire.sends(u32::try_from(slot).expect("0 or 1"), seq, &stream[begin..end]).0
+}
+
+proptest! {
+    /// However the two are cut into segments, repeated and interleaved, and whoever is ahead: equal streams are equal, and
+    /// one changed byte is found once both have sent everything.
+    #[test]
+    fn segmentation_repetition_and_order_do_not_matter(
+        stream in proptest::collection::vec(any::<u8>(), 1..12_000),
+        pieces in proptest::collection::vec((0usize..2, 1usize..6_000, 0usize..40), 1..40),
+        change in proptest::option::of((any::<prop::sample::Index>(), 1u8..)),
+    ) {
+        let mut wire = Wire::comparing();
+        let mut other = stream.clone();
+        if let Some((at, by)) = change {
+            *at.get_mut(&mut other) ^= by;
+        }
+        let streams = [stream, other];
+        let mut pos = [0, 0];
+        let mut differ = 0;
+        let rest = [(0, 12_000, 0), (1, 12_000, 3)];
+        for (slot, len, again) in pieces.into_iter().chain(rest) {
+            let compared = piece(&mut wire, slot, &mut pos, &streams[slot], len, again);
+            prop_assert_ne!(compared, ANEW);
+            differ += u32::from(compared == DIFFER);
+        }
+        prop_assert_eq!(differ, u32::from(change.is_some()));
+    }
+}

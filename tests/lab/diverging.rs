@@ -1,0 +1,94 @@
+//! A service whose members answer with different bytes: noticed, never in the way, and never mixed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hotpair::api::types::Flows;
+use hotpair_tests::lab::Lab;
+use hotpair_tests::stream::Conversation;
+use hotpair_tests::wait::wait_until;
+
+use crate::scenario::protected;
+use crate::takeover::{open, patient};
+
+const SOON: Duration = Duration::from_secs(5);
+const DIVERGED: &str = "the members send different bytes";
+
+fn flows(lab: &Lab) -> Result<Vec<(String, String)>> {
+    let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
+    Ok(flows.flows.into_iter().map(|flow| (flow.verdict, flow.why)).collect())
+}
+
+fn counter(lab: &Lab, name: &str) -> Result<u64> {
+    let counters = lab.show()?.counters;
+    Ok(counters.iter().find(|count| count.name == name).map_or(0, |count| count.packets))
+}
+
+/// Kills the primary and waits until the other one serves.
+fn kill(lab: &Lab) -> Result<()> {
+    let old = lab.primary()?;
+    old.kill()?;
+    lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
+    Ok(())
+}
+
+fn is_reset(talk: Result<()>) -> Result<()> {
+    let error = talk.err().context("the connection cannot go on")?;
+    ensure!(format!("{error:#}").contains("reset"), "reset, not a silence and not wrong bytes: {error:#}");
+    Ok(())
+}
+
+#[test]
+fn members_that_answer_differently_are_noticed_and_their_connection_is_reset() -> Result<()> {
+    let name = "members_that_answer_differently_are_noticed_and_their_connection_is_reset";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let mut conversations: Vec<Conversation> = Vec::new();
+    for v6 in [false, true] {
+        let mut conversation = open(&lab, v6)?;
+        conversation.random(300_000)?;
+        conversations.push(conversation);
+    }
+    // A third one, whose members agree.
+    let mut agreeing = open(&lab, false)?;
+    agreeing.download(3_000_000)?;
+    agreeing.increment()?;
+    let expected = [("diverged", DIVERGED), ("diverged", DIVERGED), ("in_sync", "")];
+    wait_until("it to be noticed", SOON, || {
+        let Ok(mut seen) = flows(&lab) else { return false };
+        seen.sort();
+        seen == expected.map(|(verdict, why)| (verdict.to_owned(), why.to_owned()))
+    })?;
+    ensure!(counter(&lab, "tcp_diverged")? == 2, "{}", counter(&lab, "tcp_diverged")?);
+    // Nothing waits for the other member any more.
+    let standby = lab.standby()?;
+    standby.freeze()?;
+    for conversation in &mut conversations {
+        conversation.upload(1 << 20)?;
+        conversation.random(1000)?;
+    }
+    standby.thaw()?;
+    lab.wait_protected()?;
+
+    kill(&lab)?;
+    for mut conversation in conversations {
+        is_reset(conversation.random(1000))?;
+    }
+    agreeing.increment()?;
+    agreeing.download(1_000_000)?;
+    open(&lab, true)?.random(1000)
+}
+
+#[test]
+fn a_difference_too_young_to_be_noticed_is_not_heard_either() -> Result<()> {
+    let name = "a_difference_too_young_to_be_noticed_is_not_heard_either";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    // So short that the standby, held by a window that is a multiple of 128 bytes, has not sent it yet.
+    let mut token = open(&lab, false)?;
+    token.random(16)?;
+    let mut equal = open(&lab, false)?;
+    equal.increment()?;
+    ensure!(flows(&lab)?.iter().all(|(verdict, _)| verdict == "in_sync"), "{:?}", flows(&lab)?);
+    kill(&lab)?;
+    is_reset(token.random(16))?;
+    equal.increment()
+}
