@@ -158,6 +158,7 @@ async fn open(bind: SocketAddr, vitals: &Vitals) -> UdpSocket {
                 if bind.is_ipv4() {
                     // Only a courtesy to queues on the way: heartbeats work without it.
                     let _ = rustix::net::sockopt::set_ip_tos(&socket, TOS);
+                    without_checksum(&socket);
                 }
                 if said.is_some() {
                     notice!("{bind} is there now");
@@ -174,6 +175,23 @@ async fn open(bind: SocketAddr, vitals: &Vitals) -> UdpSocket {
                 wait = (wait * 2).min(BACKOFF.1);
             }
         }
+    }
+}
+
+/// Heartbeats have a check of their own. Without UDP's, which would be left to the NIC, the host can use their frames to say
+/// something else when they have been read; with it, too, only not that. So a refusal is nothing.
+fn without_checksum(socket: &UdpSocket) {
+    use std::os::fd::AsRawFd;
+    let on: libc::c_int = 1;
+    // SAFETY: setsockopt(2) reads an int.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
     }
 }
 
