@@ -30,7 +30,7 @@ fn every_counter_rises() {
         let missing: Vec<_> = Counter::ALL
             .iter()
             .filter(|counter| {
-                // Those of TCP connections rise where there are connections: tests/lab/takeover.rs.
+                // Those of TCP connections rise where there are connections: tcp/counters.rs.
                 !counter.name().starts_with("tcp_")
                     && !seen.contains(*counter)
                     && OUT_OF_REACH.iter().all(|(other, _)| other != *counter)

@@ -2,7 +2,7 @@
 //!
 //! `*_table.rs` run single frames through the programs by BPF_PROG_TEST_RUN: name, input, state, verdict, output,
 //! counters. `path.rs` sends real frames through a real uplink and real taps. `adopt.rs` is about loading, adopting and
-//! refusing, `bad/` about frames that nobody should send. Every test has a network and a mount namespace of its own, gone with the test's thread.
+//! refusing, `bad/` about frames that nobody should send, `tcp/` about connections that are carried on. Every test has a network and a mount namespace of its own, gone with the test's thread.
 //!
 //! They need root. Without it they fail, and say so: a data plane that nobody has tested must not look tested.
 
@@ -19,4 +19,5 @@ mod from_uplink_table;
 mod path;
 mod ports;
 mod table;
+mod tcp;
 mod test_run;

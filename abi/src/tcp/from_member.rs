@@ -23,7 +23,7 @@ pub const EDIT: u32 = 2;
 /// The client gets the segment's header alone, as the edit says.
 pub const CUT: u32 = 3;
 
-/// [`Outcome::news`]: the standby is behind; look again after the lag limit ([`Connection::look_again`]).
+/// [`Outcome::news`]: the standby has become late with something; look again after the lag limit.
 pub const LATE: u32 = 1 << 0;
 /// [`Outcome::news`]: the gate has opened.
 pub const OPENED: u32 = 1 << 1;
@@ -100,6 +100,15 @@ impl Connection {
     fn syn_ack(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
         let speaks = slot == scene.speaker;
         let has_base = self.flags & HAS_BASE;
+        if self.created_ns < scene.since_ns[slot as usize & 1] {
+            // It came after the SYN and answers its repetition; all else that is known is of its predecessor.
+            self.judge(Verdict::Unprotected, Why::Older);
+            if speaks && has_base == 0 {
+                self.half_mut(slot).flags = 0;
+                self.set_base(slot, segment);
+            }
+            return;
+        }
         let offered = self.flags;
         let half = self.half_mut(slot);
         let first = half.flags & SYN_ACK == 0;
@@ -264,7 +273,7 @@ impl Connection {
         } else if self.behind_ns == 0 || !after(self.mark, standby) {
             self.behind_ns = scene.now_ns;
             self.mark = speaker;
-            self.queue(scene, out);
+            out.news |= LATE;
         } else {
             self.open_if_late(scene, out);
         }
@@ -284,7 +293,7 @@ impl Connection {
 
     /// What the client may be told to have arrived.
     #[inline(always)]
-    pub(super) fn joint_ack(&self, gated: bool, scene: &Scene) -> u32 {
+    fn joint_ack(&self, gated: bool, scene: &Scene) -> u32 {
         let mut ack = self.half(scene.speaker).ack;
         if gated {
             ack = earlier(ack, self.half(scene.speaker ^ 1).ack);
@@ -294,7 +303,7 @@ impl Connection {
 
     /// How far the client may send.
     #[inline(always)]
-    pub(super) fn joint_right(&self, gated: bool, scene: &Scene) -> u32 {
+    fn joint_right(&self, gated: bool, scene: &Scene) -> u32 {
         let mut right = self.half(scene.speaker).right;
         if gated {
             right = earlier(right, self.half(scene.speaker ^ 1).right);
@@ -304,7 +313,7 @@ impl Connection {
 
     /// The window field for the client that makes this right edge, rounded down.
     #[inline(always)]
-    pub(super) fn window(&self, ack: u32, right: u32) -> u32 {
+    fn window(&self, ack: u32, right: u32) -> u32 {
         let room = right.wrapping_sub(ack);
         if room as i32 <= 0 {
             return 0;
@@ -429,6 +438,9 @@ impl Connection {
                 // It would count as a duplicate.
                 out.how = SUPPRESS;
                 out.why = Counter::TcpAckHeld as u32;
+                if segment.has(FIN) {
+                    out.why = Counter::TcpCloseHeld as u32;
+                }
                 return;
             }
         } else if !after(end, self.client.ack) && self.has_news_for(slot, segment) {
@@ -459,6 +471,17 @@ impl Connection {
         } else if self.has_news_for(slot, segment) {
             self.tell(slot, scene, &mut out.tell);
             out.tell_slot = slot;
+        }
+        let held = self.half(speaker);
+        if held.flags & (HELD | RST_SEEN) == HELD | RST_SEEN
+            && scene.now_ns.saturating_sub(held.held_ns) >= scene.close_limit_ns
+        {
+            // The speaker's kernel may never say it again.
+            self.judge(Verdict::Diverged, Why::Close);
+            self.cut(slot, segment, out);
+            out.edit.flags = RST | ACK;
+            self.flags |= CLOSED;
+            return;
         }
         let gated = self.is_gated(scene);
         let ack = self.joint_ack(gated, scene);

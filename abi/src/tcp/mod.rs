@@ -16,7 +16,6 @@ pub mod client;
 pub mod connection;
 pub mod edit;
 pub mod from_member;
-pub mod late;
 pub mod nudge;
 pub mod pure;
 pub mod segment;

@@ -6,7 +6,7 @@
 //! segment), which an uploading client waits for. Two segments, because an old segment does not open a window
 //! (section 3.10.7.4, SND.WL1). A connection that cannot go on is reset on both sides.
 
-use crate::tcp::connection::{CLOSED, Connection, HAS_BASE, STAMPS, Scene, Verdict};
+use crate::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, STAMPS, Scene, Verdict};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, RST};
 
@@ -37,6 +37,10 @@ impl Connection {
         } else {
             self.survives(slot, scene)
         };
+        if goes_on && self.flags & ANSWERED == 0 {
+            // Its own acknowledgement of the SYN-ACK tells all there is to tell.
+            return None;
+        }
         if goes_on {
             let member = Pure {
                 seq: half.ack,

@@ -52,8 +52,12 @@ impl Connection {
         }
         if speaks {
             edit.sack_add = offset;
-            if segment.sacks != 0 && (offset != 0 || edit.ack != ack) {
-                edit.sack = if Self::has_sent_all(segment, offset, known) { SACK_ADD } else { SACK_DROP };
+            if segment.sacks != 0 {
+                if !Self::has_sent_all(segment, offset, known) {
+                    edit.sack = SACK_DROP;
+                } else if offset != 0 {
+                    edit.sack = SACK_ADD;
+                }
             }
         } else {
             edit.window = self.room(slot, edit.ack);

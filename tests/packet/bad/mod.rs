@@ -8,6 +8,6 @@ mod heartbeats;
 mod mutate;
 mod of_a_tap;
 mod oracle;
-mod read;
+pub(crate) mod read;
 mod rewrite;
 mod rounds;

@@ -3,7 +3,7 @@
 //! It says what a frame *is*. What is to come of it, `oracle.rs` says.
 
 /// Big endian 16 bits at an offset.
-pub(super) fn word(frame: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn word(frame: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?))
 }
 
@@ -13,13 +13,13 @@ fn array<const N: usize>(frame: &[u8], at: usize) -> Option<[u8; N]> {
 
 /// An address with its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Addr {
+pub(crate) enum Addr {
     V4([u8; 4]),
     V6([u8; 16]),
 }
 
 impl Addr {
-    pub(super) fn is_group(self) -> bool {
+    pub(crate) fn is_group(self) -> bool {
         match self {
             // 224/4, and what lies above it: reserved and limited broadcast.
             Addr::V4(v4) => v4[0] >= 224,
@@ -29,7 +29,7 @@ impl Addr {
 }
 
 /// The Ethernet header and its tags.
-pub(super) enum Ethernet {
+pub(crate) enum Ethernet {
     /// Ends within it.
     Short,
     /// Three tags or more.
@@ -46,7 +46,7 @@ pub(super) enum Ethernet {
 }
 
 /// Reads it.
-pub(super) fn ethernet(frame: &[u8]) -> Ethernet {
+pub(crate) fn ethernet(frame: &[u8]) -> Ethernet {
     let mut at = 12;
     for tags in 0.. {
         match word(frame, at) {
@@ -61,37 +61,37 @@ pub(super) fn ethernet(frame: &[u8]) -> Ethernet {
 
 /// An IP header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IpHeader {
-    pub(super) src: Addr,
-    pub(super) dst: Addr,
+pub(crate) struct IpHeader {
+    pub(crate) src: Addr,
+    pub(crate) dst: Addr,
     /// Protocol or next header.
-    pub(super) protocol: u8,
+    pub(crate) protocol: u8,
     /// TTL or hop limit.
-    pub(super) hops: u8,
+    pub(crate) hops: u8,
     /// Where it begins.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// Where what it carries begins.
-    pub(super) inside: usize,
+    pub(crate) inside: usize,
     /// Fragment offset in units of 8 bytes.
-    pub(super) offset: u16,
+    pub(crate) offset: u16,
     /// More fragments follow.
-    pub(super) more: bool,
+    pub(crate) more: bool,
     /// IPv6: its payload length.
-    pub(super) length: u16,
+    pub(crate) length: u16,
 }
 
 impl IpHeader {
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.offset == 0 && !self.more
     }
 
-    pub(super) fn is_v4(&self) -> bool {
+    pub(crate) fn is_v4(&self) -> bool {
         matches!(self.src, Addr::V4(_))
     }
 }
 
 /// RFC 791.
-pub(super) fn ipv4(frame: &[u8], at: usize) -> Option<IpHeader> {
+pub(crate) fn ipv4(frame: &[u8], at: usize) -> Option<IpHeader> {
     let header = frame.get(at..at + 20)?;
     let (version, words) = (header[0] >> 4, usize::from(header[0] & 15));
     if version != 4 || words < 5 {
@@ -113,7 +113,7 @@ pub(super) fn ipv4(frame: &[u8], at: usize) -> Option<IpHeader> {
 
 /// RFC 8200. An address that stands for an IPv4 one (`::ffff:a.b.c.d`) has no business on a wire (RFC 4291 section
 /// 2.5.5.2): whoever takes it for that one is fooled.
-pub(super) fn ipv6(frame: &[u8], at: usize) -> Option<IpHeader> {
+pub(crate) fn ipv6(frame: &[u8], at: usize) -> Option<IpHeader> {
     let header = frame.get(at..at + 40)?;
     let (src, dst) = (array(header, 8)?, array(header, 24)?);
     if header[0] >> 4 != 6 || is_mapped(&src) || is_mapped(&dst) {
@@ -132,20 +132,20 @@ pub(super) fn ipv6(frame: &[u8], at: usize) -> Option<IpHeader> {
     })
 }
 
-pub(super) fn is_mapped(address: &[u8; 16]) -> bool {
+pub(crate) fn is_mapped(address: &[u8; 16]) -> bool {
     std::net::Ipv6Addr::from(*address).to_ipv4_mapped().is_some()
 }
 
 /// ARP for Ethernet and IPv4, from somebody who can have a MAC.
-pub(super) struct ArpPacket {
-    pub(super) request: bool,
-    pub(super) sender_mac: [u8; 6],
-    pub(super) sender: [u8; 4],
-    pub(super) target: [u8; 4],
+pub(crate) struct ArpPacket {
+    pub(crate) request: bool,
+    pub(crate) sender_mac: [u8; 6],
+    pub(crate) sender: [u8; 4],
+    pub(crate) target: [u8; 4],
 }
 
 /// RFC 826.
-pub(super) fn arp(frame: &[u8], at: usize) -> Option<ArpPacket> {
+pub(crate) fn arp(frame: &[u8], at: usize) -> Option<ArpPacket> {
     let packet = frame.get(at..at + 28)?;
     let (hardware, protocol, lengths, op) =
         (word(packet, 0)?, word(packet, 2)?, word(packet, 4)?, word(packet, 6)?);
@@ -166,7 +166,7 @@ pub(super) fn arp(frame: &[u8], at: usize) -> Option<ArpPacket> {
 }
 
 /// What ICMPv6 right behind the IPv6 header is.
-pub(super) enum Icmp6 {
+pub(crate) enum Icmp6 {
     /// A solicitation for this address.
     Solicitation([u8; 16]),
     /// An advertisement of it.
@@ -180,7 +180,7 @@ pub(super) enum Icmp6 {
 }
 
 /// RFC 4861, 2710, 3810.
-pub(super) fn icmp6(frame: &[u8], at: usize) -> Icmp6 {
+pub(crate) fn icmp6(frame: &[u8], at: usize) -> Icmp6 {
     let Some(&[kind, _]) = frame.get(at..at + 2) else { return Icmp6::Short };
     match kind {
         130..=134 | 137 | 143 => Icmp6::Housekeeping,
@@ -195,7 +195,7 @@ pub(super) fn icmp6(frame: &[u8], at: usize) -> Icmp6 {
 }
 
 /// Ones' complement sum, as in every checksum.
-pub(super) fn ones_sum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn ones_sum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u64;
     for part in parts {
         for pair in part.chunks(2) {

@@ -98,7 +98,7 @@ impl Dataplane {
         let flags = [
             (true, PAIR_IN_USE),
             (setup.probe, PAIR_PROBE),
-            (setup.tcp, PAIR_TCP),
+            (self.carries_tcp(id), PAIR_TCP),
             (setup.compare, PAIR_COMPARE),
         ]
         .iter()
@@ -123,6 +123,25 @@ impl Dataplane {
             maps.entries.insert(key, id.0).map_err(|error| {
                 DataplaneError::map(format!("adding the entry address {}", address(key)), &error)
             })?;
+        }
+        drop(maps);
+        self.carry_tcp(id, row, setup.tcp)
+    }
+
+    /// Has a pair's TCP connections carried on, or no longer. A tap that is attached already gets the program that
+    /// takes care of marked segments before any is marked: without it they would reach nobody's MAC.
+    fn carry_tcp(&self, id: PairId, row: *mut Pair, on: bool) -> Result<(), DataplaneError> {
+        if on && !self.carries_tcp(id) {
+            for slot in Slot::BOTH {
+                self.enter_again(id, slot)?;
+            }
+        }
+        // SAFETY: a field of a mapped row.
+        let flags = unsafe { rows::half(&raw mut (*row).flags) };
+        if on {
+            flags.fetch_or(PAIR_TCP, Ordering::AcqRel);
+        } else {
+            flags.fetch_and(!PAIR_TCP, Ordering::AcqRel);
         }
         Ok(())
     }

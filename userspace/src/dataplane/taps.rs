@@ -68,19 +68,38 @@ impl Dataplane {
         for hook in HOOKS {
             self.hook(id, slot, tap, ifindex, hook)?;
         }
-        self.enter(id, slot, ifindex).map_err(|error| failed(&error))?;
+        self.enter(id, slot, ifindex, self.carries_tcp(id)).map_err(|error| failed(&error))?;
         tap_of(self.row(id)?, slot).store(ifindex, Ordering::Release);
         Ok(())
     }
 
     /// Enters a tap into both devmaps, each with the program that translates TCP segments, where the pair has that. Always
     /// both alike: frames for one device are sent in one bulk, and the first one's program is all the others'.
-    fn enter(&self, id: PairId, slot: Slot, ifindex: u32) -> io::Result<()> {
-        let program = self.carries_tcp(id).then(|| self.program("to_guest").as_fd());
+    fn enter(&self, id: PairId, slot: Slot, ifindex: u32, carries_tcp: bool) -> io::Result<()> {
+        let program = carries_tcp.then(|| self.program("to_guest").as_fd());
         let maps = self.maps();
         sys::set_device(maps.taps.fd(), member_index(id, slot), ifindex, program)?;
         let group = self.group(&maps, id)?;
         sys::set_device(&group, slot.index() as u32, ifindex, program)
+    }
+
+    /// Enters the tap of a slot once more, with that program. Success when there is none.
+    pub(super) fn enter_again(&self, id: PairId, slot: Slot) -> Result<(), DataplaneError> {
+        let ifindex = tap_of(self.row(id)?, slot).load(Ordering::Acquire);
+        if ifindex == 0 {
+            return Ok(());
+        }
+        let entered = self.enter(id, slot, ifindex, true);
+        // Its interface may be gone by now; then nothing reaches it anyhow.
+        match entered {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            entered => entered.map_err(|source| {
+                DataplaneError::kernel(
+                    format!("entering the tap of pair {}, slot {slot}, again", id.0),
+                    source,
+                )
+            }),
+        }
     }
 
     /// The devmap of the pair's two taps. One without a pin is of an older version's making.

@@ -92,3 +92,15 @@ fn a_row_is_forgotten_when_nobody_speaks_of_it_any_more() {
         !closed.connection.is_past(begun + 59 * SECOND) && closed.connection.is_past(begun + 61 * SECOND)
     );
 }
+
+#[test]
+fn a_reset_that_is_said_once_reaches_the_client_when_the_standby_speaks_late() {
+    let mut wire = Wire::open();
+    assert_eq!(wire.member(0, say(1, 1).with(RST)).client, None);
+    wire.pass(4_000_000_000);
+    assert_eq!(wire.member(1, say(0, 1)).client, None, "still waited for");
+    wire.pass(2_000_000_000);
+    let heard = wire.member(1, say(0, 1)).client.expect("told");
+    assert_eq!((heard.seq, heard.flags & RST), (1, RST));
+    assert_eq!(wire.connection.verdict, Verdict::Diverged as u32);
+}

@@ -4,7 +4,6 @@ mod closing;
 mod comparing;
 mod opening;
 mod running;
-mod waiting;
 
 use crate::tcp::connection::{Connection, Scene};
 use crate::tcp::edit::Edit;
@@ -162,6 +161,16 @@ impl Wire {
                 window: edit.window,
             })
         })
+    }
+
+    /// What becomes of the client's SACK blocks on their way to this slot.
+    fn sacks_for(&mut self, slot: u32, say: Say) -> u32 {
+        let base = self.base.expect("the client has a SYN-ACK");
+        let say = Say { sack: say.sack.map(|edges| edges.map(|edge| edge.wrapping_add(M[base]))), ..say };
+        let header = header(C.wrapping_add(say.seq), M[base].wrapping_add(say.ack), &say, [7, T[base]]);
+        let mut edit = Edit::default();
+        self.connection.to_member(slot, &Self::read(&header, 0), &self.scene, &mut edit);
+        edit.sack
     }
 
     /// A member says something.

@@ -66,3 +66,16 @@ fn a_syn_on_a_living_connection_changes_nothing() {
     over.flags |= crate::tcp::connection::CLOSED;
     assert!(over.is_begun_anew_by(&syn));
 }
+
+#[test]
+fn a_member_that_came_after_the_syn_is_not_taken_for_its_predecessor() {
+    let mut wire = Wire::new();
+    wire.syn();
+    assert_eq!(wire.member(0, say(0, 1).with(SYN)).client, None, "held");
+    wire.scene.since_ns[1] = wire.scene.now_ns + 1;
+    // The client asks again, and the new standby answers.
+    assert_eq!(wire.member(1, say(0, 1).with(SYN)).client, None);
+    assert_eq!(verdict(&wire), (Verdict::Unprotected as u32, Why::Older as u32));
+    assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some(), "the primary answers alone");
+    assert_eq!(wire.client(say(1, 1))[1], None);
+}

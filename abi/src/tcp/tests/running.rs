@@ -170,3 +170,29 @@ fn a_nudge_opens_the_window_with_a_segment_that_may_and_asks_with_an_old_one() {
     assert_eq!((nudge.member.flags, nudge.client.flags), (RST | ACK, RST | ACK));
     assert!(!nudge.old_byte.any());
 }
+
+#[test]
+fn a_nudge_does_not_answer_the_handshake_in_the_clients_name() {
+    let mut wire = Wire::new();
+    wire.syn();
+    wire.member(0, say(0, 1).with(SYN));
+    wire.member(1, say(0, 1).with(SYN));
+    let scene = crate::tcp::connection::Scene { speaker: 1, protect: 0, gate: 0, ..wire.scene };
+    assert_eq!(wire.connection.nudge(&scene), None, "the client has not answered yet");
+    wire.client(say(1, 1));
+    assert!(wire.connection.nudge(&scene).is_some());
+}
+
+#[test]
+fn a_successor_is_not_told_of_blocks_that_only_the_dead_one_has_sent() {
+    let mut wire = Wire::open();
+    wire.member(0, say(1, 1).data(100));
+    wire.member(0, say(101, 1).data(100));
+    // The first segment gets lost, and the primary dies. The successor's numbers are the client's own.
+    wire.scene.speaker = 1;
+    wire.scene.protect = 0;
+    let sack = Say { sack: Some([101, 201]), ..say(1, 1) };
+    assert_eq!(wire.sacks_for(1, sack), crate::tcp::edit::SACK_DROP);
+    wire.member(1, say(1, 1).data(200));
+    assert_eq!(wire.sacks_for(1, sack), crate::tcp::edit::SACK_KEEP);
+}
