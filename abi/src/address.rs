@@ -63,6 +63,14 @@ impl Address {
         Address([0, u64::from_le(((v4 as u64) << 32) | 0xffff_0000)])
     }
 
+    /// Whether it is an IPv4 address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(self) -> bool {
+        let [high, low] = self.0;
+        high == 0 && low & u64::from_le(0xffff_ffff) == u64::from_le(0xffff_0000)
+    }
+
     /// Its 16 bytes as two words in memory order.
     #[inline(always)]
     #[must_use]

@@ -178,6 +178,16 @@ pub struct Tuple {
     pub pad: u32,
 }
 
+/// Value of `LATE`: a connection that is to be looked at again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Late {
+    /// The connection.
+    pub tuple: Tuple,
+    /// When, CLOCK_BOOTTIME nanoseconds.
+    pub due_ns: u64,
+}
+
 /// Key of `RETURN`: who a tagged frame goes back to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

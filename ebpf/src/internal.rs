@@ -1,7 +1,9 @@
 //! The internal addresses: member to member by swapping two addresses, member to its host by translating two.
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace};
+use aya_ebpf::helpers::generated::{
+    bpf_clone_redirect, bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace,
+};
 use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Ip, protocol};
 use hotpair_abi::{GATEWAY_MAC, HOST_V4, ME_V4, ME_V6, Mac, PEER_V4, PEER_V6};
@@ -10,6 +12,7 @@ use crate::beat;
 use crate::count::{Exit, count, row};
 use crate::from_guest::Member;
 use crate::packet::TcFrame;
+use crate::tcp::late;
 use crate::{maps, role};
 
 /// Where an IPv4 header has its addresses.
@@ -21,15 +24,22 @@ const V6_ADDRESSES: usize = 8;
 /// the IPv4 header and of every pseudo header stay what they are.
 #[inline(never)]
 pub fn to_peer(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
+    let mut is_beat = false;
     if ip.v4 {
         const VALID: u32 = Counter::Heartbeat as u32;
         match beat::heartbeat(frame, ip, member) {
             beat::NONE => {}
-            VALID => count(row(member.port.pair), Counter::Heartbeat),
+            VALID => {
+                count(row(member.port.pair), Counter::Heartbeat);
+                is_beat = true;
+            }
             why => return member.drop_for(why),
         }
     }
     let peer = role::tap(member.pair, member.port.slot ^ 1);
+    if is_beat && late::is_due() {
+        return after_serving(frame, ip, member, peer);
+    }
     if peer == 0 {
         return member.drop(Counter::PeerAbsent);
     }
@@ -38,6 +48,24 @@ pub fn to_peer(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
     }
     frame.set_mark();
     member.redirect(peer, Counter::PeerSent)
+}
+
+/// A heartbeat that has something to do here once a copy of it has gone to the peer.
+#[inline(always)]
+fn after_serving(frame: TcFrame, ip: &Ip, member: &Member, peer: u32) -> Exit {
+    let mut why = Counter::PeerAbsent;
+    if peer != 0 {
+        if address(frame, role::mac(member.pair)).is_none() || swap(frame, ip).is_none() {
+            return member.drop(Counter::GuestRewriteFailed);
+        }
+        why = Counter::PeerSent;
+        frame.set_mark();
+        // SAFETY: clones the frame; nothing read from it before is used afterwards.
+        unsafe { bpf_clone_redirect(frame.0, peer, 0) };
+        frame.clear_mark();
+    }
+    late::hotpair_serve_late(frame.0);
+    member.drop(why)
 }
 
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! The maps, by the names and layouts of `hotpair_abi::maps`. The sizes here are placeholders: the loader sets them.
 
+use aya_ebpf::helpers::generated::{bpf_map_peek_elem, bpf_map_pop_elem};
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
 use hotpair_abi::Address;
@@ -34,6 +35,8 @@ static GROUPS: ArrayOfMaps<DevMap<2>, 1> = ArrayOfMaps::new();
 static TAPS: DevMap<1> = DevMap::new();
 #[btf_map]
 static CONNECTIONS: HashMap<Tuple, Connection, 1, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static LATE: Queue<maps::Late, 1> = Queue::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
@@ -139,6 +142,26 @@ pub fn new_connection(tuple: &Tuple) -> Option<*mut Connection> {
     #[allow(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack")]
     let _ = CONNECTIONS.insert(tuple, &FRESH, NOEXIST);
     connection(tuple)
+}
+
+/// Appends a connection to those that are looked at again. With the queue full, it is when its next segment passes.
+#[inline(always)]
+pub fn push_late(late: &maps::Late) {
+    let _ = LATE.push(late, 0);
+}
+
+/// The first of the connections that are looked at again, which stays.
+#[inline(always)]
+pub fn first_late(to: &mut maps::Late) -> bool {
+    // SAFETY: the helper writes the whole value or fails.
+    unsafe { bpf_map_peek_elem((&raw const LATE).cast_mut().cast(), (&raw mut *to).cast()) == 0 }
+}
+
+/// Takes the first of the connections that are looked at again.
+#[inline(always)]
+pub fn take_late(to: &mut maps::Late) -> bool {
+    // SAFETY: as in `first_late`.
+    unsafe { bpf_map_pop_elem((&raw const LATE).cast_mut().cast(), (&raw mut *to).cast()) == 0 }
 }
 
 /// This CPU's room for what does not fit on the stack.

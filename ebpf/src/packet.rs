@@ -197,6 +197,13 @@ impl TcFrame {
         unsafe { (*self.0).mark }
     }
 
+    /// Takes the mark away again.
+    #[inline(always)]
+    pub fn clear_mark(&self) {
+        // SAFETY: as in `set_mark`.
+        unsafe { (*self.0).mark = 0 };
+    }
+
     /// Marks the frame as hotpair's own.
     #[inline(always)]
     pub fn set_mark(&self) {

@@ -144,13 +144,22 @@ fn a_switchover_there_and_back_carries_a_conversation() -> Result<()> {
 fn a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted() -> Result<()> {
     let name = "a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted";
     let Some(lab) = protected(name, patient())? else { return Ok(()) };
-    let mut conversation = open(&lab, false)?;
-    conversation.upload(1 << 20)?;
     let standby = lab.standby()?;
-    standby.freeze()?;
-    conversation.upload(4 << 20)?;
-    eprintln!("longest gap {:?}", conversation.take_gap());
-    standby.thaw()?;
+    let mut gaps = Vec::new();
+    for round in 0..8 {
+        lab.wait_protected()?;
+        let mut conversation = open(&lab, round % 2 == 1)?;
+        conversation.upload(1 << 20)?;
+        conversation.take_gap();
+        standby.freeze()?;
+        conversation.upload(4 << 20)?;
+        gaps.push(conversation.take_gap());
+        standby.thaw()?;
+    }
+    eprintln!("longest gaps {gaps:?}");
+    gaps.sort();
+    // Not one of the client's own timers, which begin at 200 ms.
+    ensure!(gaps[gaps.len() / 2] < Duration::from_millis(100), "{gaps:?}");
     let counters = lab.show()?.counters;
     let opened = counters.iter().find(|count| count.name == "tcp_gate_opened");
     ensure!(opened.is_some_and(|count| count.packets > 0), "{counters:?}");

@@ -143,6 +143,8 @@ pub const CLOSED: u32 = 1 << 5;
 pub const SCALED: u32 = 1 << 6;
 /// [`Connection::flags`]: the client has answered the handshake.
 pub const ANSWERED: u32 = 1 << 7;
+/// [`Connection::flags`]: it stands in `LATE`, to be looked at again.
+pub const QUEUED: u32 = 1 << 8;
 
 /// [`Half::flags`]: its SYN-ACK was seen; `isn`, `syn_stamp` and `wscale` are valid.
 pub const SYN_ACK: u32 = 1 << 0;
@@ -350,7 +352,8 @@ impl Connection {
     #[inline(always)]
     pub fn begin(&mut self, syn: &Segment, pair: u32, now_ns: u64) {
         self.pair = pair;
-        self.flags = 0;
+        // What stands in the queue stands there.
+        self.flags &= QUEUED;
         self.base = 0;
         self.speaker = 0;
         self.verdict = Verdict::Opening as u32;

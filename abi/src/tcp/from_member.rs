@@ -23,7 +23,7 @@ pub const EDIT: u32 = 2;
 /// The client gets the segment's header alone, as the edit says.
 pub const CUT: u32 = 3;
 
-/// [`Outcome::news`]: the standby has become late with something; look again after the lag limit.
+/// [`Outcome::news`]: the standby is behind; look again after the lag limit ([`Connection::look_again`]).
 pub const LATE: u32 = 1 << 0;
 /// [`Outcome::news`]: the gate has opened.
 pub const OPENED: u32 = 1 << 1;
@@ -273,7 +273,7 @@ impl Connection {
         } else if self.behind_ns == 0 || !after(self.mark, standby) {
             self.behind_ns = scene.now_ns;
             self.mark = speaker;
-            out.news |= LATE;
+            self.queue(scene, out);
         } else {
             self.open_if_late(scene, out);
         }
@@ -293,7 +293,7 @@ impl Connection {
 
     /// What the client may be told to have arrived.
     #[inline(always)]
-    fn joint_ack(&self, gated: bool, scene: &Scene) -> u32 {
+    pub(super) fn joint_ack(&self, gated: bool, scene: &Scene) -> u32 {
         let mut ack = self.half(scene.speaker).ack;
         if gated {
             ack = earlier(ack, self.half(scene.speaker ^ 1).ack);
@@ -303,7 +303,7 @@ impl Connection {
 
     /// How far the client may send.
     #[inline(always)]
-    fn joint_right(&self, gated: bool, scene: &Scene) -> u32 {
+    pub(super) fn joint_right(&self, gated: bool, scene: &Scene) -> u32 {
         let mut right = self.half(scene.speaker).right;
         if gated {
             right = earlier(right, self.half(scene.speaker ^ 1).right);
@@ -313,7 +313,7 @@ impl Connection {
 
     /// The window field for the client that makes this right edge, rounded down.
     #[inline(always)]
-    fn window(&self, ack: u32, right: u32) -> u32 {
+    pub(super) fn window(&self, ack: u32, right: u32) -> u32 {
         let room = right.wrapping_sub(ack);
         if room as i32 <= 0 {
             return 0;

@@ -16,6 +16,7 @@ pub mod client;
 pub mod connection;
 pub mod edit;
 pub mod from_member;
+pub mod late;
 pub mod nudge;
 pub mod pure;
 pub mod segment;

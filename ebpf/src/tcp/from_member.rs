@@ -8,15 +8,15 @@ use aya_ebpf::helpers::generated::{
 use hotpair_abi::checksum::fold64;
 use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Bytes, Ip, Link};
-use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, NOBODY, OPENED, PASS};
-use hotpair_abi::tcp::pure::{address_sum, header_sum, pseudo_sum};
+use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, LATE, NOBODY, OPENED, PASS};
 use hotpair_abi::tcp::stream::{ANEW, DIFFER};
 use hotpair_abi::{GATEWAY_MAC, Mac, Slot, voice};
 
 use crate::count::{Exit, count, row};
 use crate::from_guest::Member;
 use crate::packet::TcFrame;
-use crate::tcp::{From, Scratch, key, locked, lookup, read, scene, sum};
+use crate::tcp::pure::{Ends, full_checksum, is_partial};
+use crate::tcp::{From, Scratch, key, late, locked, lookup, pure, read, scene, sum};
 use crate::{maps, out, role};
 
 /// The frame belongs to no known connection, or nothing may be decided about it now.
@@ -76,6 +76,9 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
         DIFFER => count(row, Counter::TcpDiverged),
         ANEW => count(row, Counter::TcpCompareSkipped),
         _ => {}
+    }
+    if scratch.outcome.news & LATE != 0 {
+        late::push(scratch);
     }
     if scratch.outcome.news & OPENED != 0 {
         count(row, Counter::TcpGateOpened);
@@ -179,25 +182,6 @@ fn edit(frame: TcFrame, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
     (result == 0).then_some(())
 }
 
-/// Whether the frame's checksum is left to be done: then its field holds the pseudo header's sum. No accessor says so,
-/// but a helper leaves such a field alone.
-#[inline(always)]
-fn is_partial(frame: TcFrame, l4: usize) -> Option<bool> {
-    let before = frame.get_far::<2>(l4 + 16)?;
-    // SAFETY: the helper checks the offset.
-    if unsafe { bpf_l4_csum_replace(frame.0, (l4 + 16) as u32, 0, 0x5a5a, 0) } != 0 {
-        return None;
-    }
-    Some(frame.get_far::<2>(l4 + 16)? == before)
-}
-
-/// The checksum field of a segment without payload. `header`: the sum of the TCP header with a zero field.
-#[inline(always)]
-fn full_checksum(partial: bool, ip: &Ip, len: usize, header: u64) -> u16 {
-    let pseudo = pseudo_sum(address_sum(ip.src, ip.v4) + address_sum(ip.dst, ip.v4), len);
-    if partial { fold64(pseudo) } else { !fold64(pseudo + header) }
-}
-
 /// Cuts the segment to its header, and makes that say what it shall.
 #[inline(never)]
 fn cut(frame: TcFrame, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
@@ -230,7 +214,7 @@ fn cut(frame: TcFrame, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
     scratch.outcome.edit.apply(&mut scratch.header, &scratch.segment);
     store(frame, ip, scratch)?;
     scratch.header.put_half(16, 0);
-    let field = full_checksum(partial, ip, len, scratch.header.sum());
+    let field = full_checksum(partial, ip.v4, ip.src, ip.dst, len, scratch.header.sum());
     frame.put(ip.l4 + 16, &field)
 }
 
@@ -242,40 +226,7 @@ fn tell(frame: TcFrame, ip: &Ip, member: &Member, scratch: &mut Scratch) -> Opti
         return None;
     }
     let partial = is_partial(frame, ip.l4)?;
-    let len = scratch.outcome.tell.len();
-    // SAFETY: the helper checks the length; nothing read from the frame before is used afterwards.
-    if unsafe { bpf_skb_change_tail(frame.0, (ip.l4 + len) as u32, 0) } != 0 {
-        return None;
-    }
-    if ip.v4 {
-        const V4: u32 = 0x4500_0000;
-        const DF: u32 = 0x4000;
-        const TTL_TCP: u32 = 0x4006_0000;
-        let total = 20 + len as u32;
-        let (from, to) = (ip.dst.words()[1], ip.src.words()[1]);
-        let half = |address: u64| (u64::from_le(address) >> 32) as u32;
-        let mut header =
-            [(V4 | total).to_be(), DF.to_be(), TTL_TCP.to_be(), half(from).to_le(), half(to).to_le()];
-        let sum =
-            header[0] as u64 + header[1] as u64 + header[2] as u64 + header[3] as u64 + header[4] as u64;
-        let [a, b] = (!fold64(sum)).to_ne_bytes();
-        header[2] |= u32::from_ne_bytes([0, 0, a, b]);
-        frame.put(ip.l3, &header)?;
-    } else {
-        const V6: u32 = 0x6000_0000;
-        frame.put(ip.l3, &[V6.to_be(), (((len as u32) << 16) | 0x0640).to_be()])?;
-        frame.put(ip.l3 + 8, &ip.dst.words())?;
-        frame.put(ip.l3 + 24, &ip.src.words())?;
-    }
-    let ports = scratch.tuple.ports;
-    let mut header = scratch.outcome.tell.header(ports);
-    let field = full_checksum(partial, ip, len, header_sum(&header));
-    let [a, b] = field.to_ne_bytes();
-    header[4] = u32::from_ne_bytes([a, b, 0, 0]);
-    let fixed = [header[0], header[1], header[2], header[3], header[4]];
-    frame.put(ip.l4, &fixed)?;
-    if len == 32 {
-        frame.put(ip.l4 + 20, &[header[5], header[6], header[7]])?;
-    }
+    let ends = Ends { from: ip.dst, to: ip.src, ports: scratch.tuple.ports, v4: ip.v4, partial };
+    pure::write(frame, ip.l3, &ends, &scratch.outcome.tell)?;
     frame.address(role::mac(member.pair), Mac::new(GATEWAY_MAC))
 }

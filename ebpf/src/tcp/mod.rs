@@ -3,12 +3,14 @@
 
 pub mod from_client;
 pub mod from_member;
+pub mod late;
+pub mod pure;
 pub mod sum;
 pub mod to_member;
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use hotpair_abi::RoleWord;
-use hotpair_abi::maps::{Pair, Tuple};
+use hotpair_abi::maps::{Late, Pair, Tuple};
 use hotpair_abi::packet::{Bytes, Ip, Tags, protocol};
 use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::tcp::edit::Edit;
@@ -43,6 +45,8 @@ pub struct Scratch {
     pub compared: u32,
     /// Where in the frame the bytes to be summed begin.
     pub payload: u32,
+    /// A connection to be looked at again.
+    pub late: Late,
     /// Summing a payload.
     pub task: Task,
     /// The bytes that are being summed.

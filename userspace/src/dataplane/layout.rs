@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya_obj::generated::{bpf_map_info, bpf_map_type};
 use hotpair_abi::event::Event;
-use hotpair_abi::maps::{Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
+use hotpair_abi::maps::{Entry, Flow, Host, Late, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
 use hotpair_abi::tcp::connection::Connection;
 
 use super::{Counts, DataplaneError};
@@ -26,6 +26,8 @@ const ADDRESSES_PER_PAIR: u32 = 16;
 const HANDOVER_FLOWS: u32 = 65_536;
 /// TCP connections that can be kept fit for a takeover at the same time, of all pairs together.
 const CONNECTIONS: u32 = 131_072;
+/// Connections that wait for their standby at the same time; those beyond are looked at when a segment passes.
+const LATE: u32 = 16_384;
 /// Senders of tagged frames that are remembered.
 const RETURN_PATHS: u32 = 16_384;
 /// Bytes of the event ring.
@@ -39,7 +41,8 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
     use bpf_map_type::{
         BPF_MAP_TYPE_ARRAY as ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS as ARRAY_OF_MAPS,
         BPF_MAP_TYPE_DEVMAP as DEVMAP, BPF_MAP_TYPE_HASH as HASH, BPF_MAP_TYPE_LRU_HASH as LRU_HASH,
-        BPF_MAP_TYPE_PERCPU_ARRAY as PERCPU_ARRAY, BPF_MAP_TYPE_RINGBUF as RINGBUF,
+        BPF_MAP_TYPE_PERCPU_ARRAY as PERCPU_ARRAY, BPF_MAP_TYPE_QUEUE as QUEUE,
+        BPF_MAP_TYPE_RINGBUF as RINGBUF,
     };
     let map = |name, kind, key: usize, value: usize, max_entries| Layout {
         name,
@@ -57,6 +60,7 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
         map("GROUPS", ARRAY_OF_MAPS, 4, 4, pairs),
         map("TAPS", DEVMAP, 4, 8, pairs * 2),
         map("CONNECTIONS", HASH, size_of::<Tuple>(), size_of::<Connection>(), CONNECTIONS),
+        map("LATE", QUEUE, 0, size_of::<Late>(), LATE),
         map("HANDOVER", LRU_HASH, size_of::<Flow>(), 8, HANDOVER_FLOWS),
         map("RETURN", LRU_HASH, size_of::<ReturnKey>(), size_of::<ReturnPath>(), RETURN_PATHS),
         map("STATS", PERCPU_ARRAY, 4, size_of::<Counts>(), pairs + 1),

@@ -4,6 +4,7 @@ mod closing;
 mod comparing;
 mod opening;
 mod running;
+mod waiting;
 
 use crate::tcp::connection::{Connection, Scene};
 use crate::tcp::edit::Edit;
