@@ -1,9 +1,9 @@
-//! The benchmark of failovers still measures: every fault and keepalived, once or twice. How fast it was, a test does
+//! The benchmarks that need a lab still measure, everything once or twice. How fast it was, a test does
 //! not say.
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use hotpair_tests::bench::{Figure, Machine, failover};
+use hotpair_tests::bench::{Figure, Machine, failover, tcp};
 
 #[derive(Parser)]
 struct Line {
@@ -43,5 +43,54 @@ fn the_failover_benchmark_measures_every_fault() -> Result<()> {
         |fault: &str| figures.iter().any(|figure| figure.name == format!("hotpair, {fault}, detection"));
     ensure!(["kill", "freeze", "latch"].into_iter().all(detected), "{json}");
     ensure!(std::fs::read_to_string(out.path().join("failover.svg"))?.ends_with("</svg>\n"));
+    Ok(())
+}
+
+#[derive(Parser)]
+struct TcpLine {
+    #[command(flatten)]
+    options: tcp::Options,
+}
+
+#[test]
+fn the_tcp_benchmark_measures_every_way_and_every_client() -> Result<()> {
+    if !crate::may_run("the_tcp_benchmark_measures_every_way_and_every_client") {
+        return Ok(());
+    }
+    let line = "bench --rounds 1 --time 20ms --failovers 0 --slow-failovers 1";
+    let options = TcpLine::try_parse_from(line.split(' '))?.options;
+    let sheet = tcp::run(&options, Machine::here("a test"))?;
+    let figure = |name: &str| -> Result<&Figure> {
+        sheet.figures.iter().find(|figure| figure.name == name).with_context(|| format!("no {name}"))
+    };
+    for load in [
+        "download, 1 connection",
+        "upload, 50 connections",
+        "requests, 16 at a time",
+        "requests, 1 at a time",
+    ] {
+        for way in [
+            "kernel routing",
+            "steered",
+            "bare broadcast",
+            "mirrored, ack = primary",
+            "mirrored, ack = both",
+            "mirrored, ack = both, compared",
+        ] {
+            let figure = figure(&format!("{load}: {way}"))?;
+            ensure!(figure.min > 0.0 && figure.ratio.is_some() == (way != "kernel routing"), "{figure:?}");
+        }
+    }
+    for way in ["UDP, duplicated", "TCP, steered", "TCP, duplicated and carried over"] {
+        ensure!(figure(way)?.min > 0.0);
+    }
+    // Each program, where it has something to do.
+    figure("from_uplink: upload, 1 connection, steered")?;
+    figure("to_guest: upload, 1 connection, mirrored, ack = both")?;
+    figure("from_guest: download, 1 connection, mirrored, ack = primary")?;
+    for client in ["download", "upload", "request in flight"] {
+        figure(&format!("timeout 1s: {client}, stall beyond detection"))?;
+    }
+    ensure!(figure("timeout 1s: detection")?.min > 100.0);
     Ok(())
 }

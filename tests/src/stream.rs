@@ -7,10 +7,18 @@
 //! "PUT n\n", n bytes  "OK n sum\n": how many arrived, and their sum
 //! "INCR\n"            "v\n": one more than the last time, on this connection
 //! "RAND n\n"          n bytes that no other connection of any member gets; the first eight are their seed
+//! "FLOOD\n"           zeros, as many as the client takes
+//! "SINK\n", anything  nothing, until the client goes away
+//! "PACE n\n"          nothing; from now on the server sends n bytes a second at most
+//! "FIRST\n"           nothing; from now on this connection is served before whatever else the machine does
 //! ```
+//!
+//! Answers to requests that have come together leave together. The last four are for whoever measures: FLOOD and SINK
+//! cost the server next to nothing.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,14 +56,35 @@ pub fn serve(at: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// From now on this end sends so many bytes a second at most, evenly.
+fn pace(stream: &TcpStream, rate: u64) -> io::Result<()> {
+    let size = size_of_val(&rate) as libc::socklen_t;
+    // SAFETY: SO_MAX_PACING_RATE reads one 64-bit number, which lives through the call.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const rate).cast(),
+            size,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn converse(stream: &TcpStream) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut reader = BufReader::with_capacity(CHUNK, stream);
+    let mut writer = BufWriter::with_capacity(CHUNK, stream);
     let mut buffer = vec![0; CHUNK];
     let (mut offset, mut count) = (0u64, 0u64);
     let mut random = Random::new();
+    let mut line = String::new();
     loop {
-        let mut line = String::new();
+        if !reader.buffer().contains(&b'\n') {
+            writer.flush().ok()?;
+        }
+        line.clear();
         if reader.read_line(&mut line).ok()? == 0 {
             return None;
         }
@@ -66,12 +95,13 @@ fn converse(stream: &TcpStream) -> Option<()> {
                 while left > 0 {
                     let now = buffer.len().min(left as usize);
                     fill(&mut buffer[..now], offset);
-                    (&*stream).write_all(&buffer[..now]).ok()?;
+                    writer.write_all(&buffer[..now]).ok()?;
                     offset += now as u64;
                     left -= now as u64;
                 }
             }
             ("PUT", Some(bytes)) => {
+                writer.flush().ok()?;
                 let (mut left, mut sum) = (bytes, 0u64);
                 while left > 0 {
                     let now = buffer.len().min(left as usize);
@@ -84,15 +114,29 @@ fn converse(stream: &TcpStream) -> Option<()> {
                         .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
                     left -= read as u64;
                 }
-                (&*stream).write_all(format!("OK {bytes} {sum}\n").as_bytes()).ok()?;
+                writeln!(writer, "OK {bytes} {sum}").ok()?;
             }
             ("INCR", None) => {
                 count += 1;
-                (&*stream).write_all(format!("{count}\n").as_bytes()).ok()?;
+                writeln!(writer, "{count}").ok()?;
+            }
+            ("PACE", Some(rate)) => pace(stream, rate).ok()?,
+            // Behind the machine's own threads, which carry its frames.
+            ("FIRST", None) => crate::vm::prefer_at(1),
+            ("FLOOD", None) => {
+                let zeros = vec![0; 4 * CHUNK];
+                loop {
+                    writer.write_all(&zeros).ok()?;
+                }
+            }
+            ("SINK", None) => {
+                let mut room = vec![0; 4 * CHUNK];
+                while reader.read(&mut room).ok()? > 0 {}
+                return None;
             }
             ("RAND", Some(bytes)) => {
                 let answer: Vec<u8> = (0..bytes).map(|_| random.byte()).collect();
-                (&*stream).write_all(&answer).ok()?;
+                writer.write_all(&answer).ok()?;
             }
             _ => return None,
         }
@@ -130,7 +174,7 @@ pub struct Conversation {
     count: u64,
     random: Option<Random>,
     last: Instant,
-    gap: Duration,
+    gaps: Vec<(Instant, Duration)>,
 }
 
 impl Conversation {
@@ -145,24 +189,59 @@ impl Conversation {
         // Whatever hangs for longer has failed.
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
-        Ok(Conversation {
-            stream,
-            offset: 0,
-            count: 0,
-            random: None,
-            last: Instant::now(),
-            gap: Duration::ZERO,
-        })
+        Ok(Conversation { stream, offset: 0, count: 0, random: None, last: Instant::now(), gaps: Vec::new() })
     }
 
     fn progress(&mut self) {
-        self.gap = self.gap.max(self.last.elapsed());
-        self.last = Instant::now();
+        /// Shorter ones are everyday life, and would only fill the memory.
+        const WORTH_KEEPING: Duration = Duration::from_micros(200);
+        let now = Instant::now();
+        let gap = now - self.last;
+        if gap >= WORTH_KEEPING {
+            self.gaps.push((now, gap));
+        }
+        self.last = now;
     }
 
     /// The longest time without progress since the last call.
     pub fn take_gap(&mut self) -> Duration {
-        std::mem::take(&mut self.gap)
+        std::mem::take(&mut self.gaps).into_iter().map(|(_, gap)| gap).max().unwrap_or_default()
+    }
+
+    /// The longest time without progress that was not over at this moment.
+    #[must_use]
+    pub fn gap_since(&self, moment: Instant) -> Duration {
+        let later = self.gaps.iter().filter(|(end, _)| *end > moment);
+        later.map(|(_, gap)| *gap).max().unwrap_or_default()
+    }
+
+    /// From now on the other end's machine serves this connection before whatever else it does. The connection must not
+    /// take all of its time.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub fn come_first(&mut self) -> Result<()> {
+        self.stream.write_all(b"FIRST\n").context("asking to come first")?;
+        // Until it is so.
+        self.increment()
+    }
+
+    /// From now on either end sends so many bytes a second at most, evenly.
+    ///
+    /// # Errors
+    /// When a kernel refuses, or the connection ends.
+    pub fn pace(&mut self, rate: u64) -> Result<()> {
+        pace(&self.stream, rate).context("SO_MAX_PACING_RATE")?;
+        self.stream.write_all(format!("PACE {rate}\n").as_bytes()).context("asking for a pace")
+    }
+
+    /// From now on so few bytes at most wait in the kernel for being sent: an upload that stalls shows it soon.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn hold_little(&self, bytes: usize) -> Result<()> {
+        rustix::net::sockopt::set_socket_send_buffer_size(&self.stream, bytes)
+            .context("cannot make the send buffer small")
     }
 
     /// Downloads this many bytes and checks each.

@@ -7,7 +7,7 @@ use crate::{build, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which benchmark, and its options: `packets`, `failover`, `scale`; `--help` after its name lists them.
+    /// Which benchmark, and its options: `packets`, `failover`, `scale`, `tcp`; `--help` after its name lists them.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -18,6 +18,7 @@ pub mod packets;
 mod preferred;
 pub mod scale;
 mod sheet;
+pub mod tcp;
 
 use std::fmt::Display;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use hotpair_tests::bench::{Machine, failover, packets, say, scale};
+use hotpair_tests::bench::{Machine, failover, packets, say, scale, tcp};
 
 /// Measures, side by side with what it is compared with.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum What {
     Failover(failover::Options),
     /// What many pairs cost.
     Scale(scale::Options),
+    /// What carrying TCP connections over costs, and what a failover costs them.
+    Tcp(tcp::Options),
     /// A server for `failover`.
     #[command(hide = true)]
     Echo(failover::Echo),
@@ -49,6 +51,7 @@ fn run(options: &Options) -> Result<()> {
         What::Packets(packets) => packets::run(packets, begin(options)?)?,
         What::Failover(failover) => failover::run(failover, begin(options)?)?,
         What::Scale(scale) => scale::run(scale, begin(options)?)?,
+        What::Tcp(tcp) => tcp::run(tcp, begin(options)?)?,
         What::Echo(echo) => return failover::echo(echo),
     };
     sheet.publish(&options.out)

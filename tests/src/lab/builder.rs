@@ -30,6 +30,7 @@ pub(super) struct Plan {
     pub(super) start: Duration,
     pub(super) takeover: &'static str,
     pub(super) ack: &'static str,
+    pub(super) compare: bool,
     pub(super) keep_volumes: bool,
     pub(super) auto_replace: bool,
     pub(super) linger: Duration,
@@ -54,6 +55,7 @@ impl Default for Builder {
                 start: Duration::from_secs(10),
                 takeover: "mirror",
                 ack: "both",
+                compare: true,
                 keep_volumes: false,
                 auto_replace: true,
                 linger: Duration::from_secs(2),
@@ -99,6 +101,20 @@ impl Builder {
     #[must_use]
     pub fn carries_tcp(mut self) -> Self {
         self.plan.ack = "both";
+        self
+    }
+
+    /// The same, as far as it goes without waiting for the standby (`ack = "primary"`).
+    #[must_use]
+    pub fn carries_tcp_ungated(mut self) -> Self {
+        self.plan.ack = "primary";
+        self
+    }
+
+    /// What both members send is not compared (`compare = false`).
+    #[must_use]
+    pub fn not_compared(mut self) -> Self {
+        self.plan.compare = false;
         self
     }
 
@@ -205,13 +221,14 @@ impl Plan {
         let entry: Vec<_> = entry.iter().map(|address| toml_string(address)).collect();
         let _ = write!(
             text,
-            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\n\
+            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\ncompare = {}\n\
              heartbeat = {{ source = \"{}\", interval = \"{}\", timeout = \"{}\", start = \"{}\" }}\n\
              replace = {{ auto = {}, release = \"{}\" }}\n",
             name,
             entry.join(", "),
             self.takeover,
             self.ack,
+            self.compare,
             self.source,
             humantime::format_duration(self.interval),
             humantime::format_duration(self.timeout),

@@ -159,7 +159,12 @@ fn shuffle(machine: &Arc<Machine>, nic: File) -> Result<()> {
 /// Runs this thread before ordinary ones: on a machine that compiles something meanwhile, a member must not look dead.
 /// Where that is not allowed, it has to do without.
 pub(super) fn prefer() {
-    let parameter = libc::sched_param { sched_priority: 5 };
+    prefer_at(5);
+}
+
+/// The same, with a priority of its own.
+pub(crate) fn prefer_at(priority: libc::c_int) {
+    let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: sched_setscheduler(2) reads the parameter and changes this thread alone.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) };
 }

@@ -15,6 +15,7 @@ mod services;
 pub(crate) mod tap;
 mod verbs;
 
+pub(crate) use machine::prefer_at;
 pub use machine::{NO_AGENT, Options as MachineOptions};
 pub use services::echo;
 pub use verbs::{Member, REFUSE_STOP, Verb, run};

@@ -160,7 +160,7 @@ fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Option<Round>> {
 }
 
 /// The data plane's clock, in nanoseconds.
-fn boottime() -> u64 {
+pub(in crate::bench) fn boottime() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
@@ -171,7 +171,7 @@ fn map(lab: &Lab, name: &str) -> Result<Map> {
 }
 
 /// When a member has last beaten, as the data plane has noted it; to be asked before another one is in its place.
-fn last_beat(lab: &Lab, slot: u8) -> Result<u64> {
+pub(in crate::bench) fn last_beat(lab: &Lab, slot: u8) -> Result<u64> {
     let members = Array::<_, Member>::try_from(map(lab, "MEMBERS")?)?;
     Ok(members.get(&u32::from(slot), 0)?.last_beat_ns)
 }

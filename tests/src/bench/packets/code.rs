@@ -107,11 +107,11 @@ pub(in crate::bench) fn spreading_sender(to: [u8; 6], first: u32, count: u32) ->
 }
 
 /// A devmap.
-pub(super) struct Devices(MapData);
+pub(in crate::bench) struct Devices(MapData);
 
 impl Devices {
     /// Of these interfaces.
-    pub(super) fn new(interfaces: &[u32]) -> Result<Devices> {
+    pub(in crate::bench) fn new(interfaces: &[u32]) -> Result<Devices> {
         let size = interfaces.len() as u32;
         let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_DEVMAP as u32, 4, 4, size, 0);
         let map = MapData::create(map, "bench_devices", None).context("cannot make a devmap")?;
@@ -122,7 +122,7 @@ impl Devices {
     }
 
     /// Hands every frame to the first of them, or to all, addressed to this MAC or as it is, without looking at it.
-    pub(super) fn redirect(&self, to_all: bool, address: Option<[u8; 6]>) -> Result<OwnedFd> {
+    pub(in crate::bench) fn redirect(&self, to_all: bool, address: Option<[u8; 6]>) -> Result<OwnedFd> {
         let flags = if to_all { BROADCAST } else { 0 };
         let [first, second] = map(1, &self.0);
         let mut code = vec![first, second, set(2, 0), set(3, flags), call(REDIRECT_MAP), EXIT];
@@ -134,10 +134,10 @@ impl Devices {
 }
 
 /// Counts what arrives.
-pub(super) struct Count(PerCpuArray<MapData, u64>);
+pub(in crate::bench) struct Count(PerCpuArray<MapData, u64>);
 
 impl Count {
-    pub(super) fn new() -> Result<Count> {
+    pub(in crate::bench) fn new() -> Result<Count> {
         let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_PERCPU_ARRAY as u32, 4, 8, 1, 0);
         let map = MapData::create(map, "bench_count", None).context("cannot make a map")?;
         Ok(Count(PerCpuArray::try_from(Map::PerCpuArray(map))?))
@@ -149,7 +149,7 @@ impl Count {
     }
 
     /// A program that counts here, and drops.
-    pub(super) fn and_drop(&self, hook: Hook) -> Result<OwnedFd> {
+    pub(in crate::bench) fn and_drop(&self, hook: Hook) -> Result<OwnedFd> {
         let verdict = if hook == Hook::Ingress { TC_ACT_SHOT } else { XDP_DROP };
         let [first, second] = map(1, self.0.map());
         let code = [

@@ -14,8 +14,9 @@ mod code;
 mod path;
 mod ways;
 
-pub(super) use code::spreading_sender;
-pub(super) use path::{Gate, stay_on_one_cpu};
+pub(super) use code::{Count, Devices, spreading_sender};
+pub(super) use path::{Gate, Path, stay_on_one_cpu};
+pub(super) use ways::{SENDER_MAC, UPLINK_MAC, V4, WEB, data_plane};
 
 use std::time::Duration;
 
@@ -49,29 +50,41 @@ pub fn run(options: &Options, machine: Machine) -> Result<Sheet> {
 fn measure(options: &Options, machine: Machine) -> Result<Sheet> {
     path::stay_on_one_cpu()?;
     let ways = ways::all(options.payload).context("preparing what is compared")?;
-    let mut series: Vec<Series> =
-        ways.iter().map(|path| Series::new(path.name.clone(), "Mframes/s")).collect();
-    let frames = ways.iter().map(|path| path.frames_in(options.time)).collect::<Result<Vec<_>>>()?;
-    for round in 1..=options.rounds {
-        say(format_args!("packets: turn {round} of {}", options.rounds));
-        for ((path, series), frames) in ways.iter().zip(&mut series).zip(&frames) {
-            let ran = path.run(*frames)?;
-            let lost = 1.0 - ran.delivered as f64 / ran.offered as f64;
-            if lost > 0.001 {
-                say(format_args!("packets: {}: {:.1} % did not arrive", path.name, lost * 100.0));
-            }
-            series.values.push(ran.delivered as f64 / ran.took.as_secs_f64() / 1e6);
-        }
-    }
+    let series = in_turns("packets", &ways, options.rounds, options.time)?;
     let title = format!(
         "Frames a second delivered to every member of the path (UDP, {} bytes of payload, one CPU)",
         options.payload
     );
     let mut sheet = Sheet::new("packets", title, machine);
-    for (path, own) in ways.iter().zip(&series) {
+    enter(&mut sheet, &ways, &series)?;
+    Ok(sheet)
+}
+
+/// Sends frames every way in each turn, for this time each; how many millions a second arrived.
+pub(super) fn in_turns(what: &str, ways: &[Path], rounds: u32, time: Duration) -> Result<Vec<Series>> {
+    let mut series: Vec<Series> =
+        ways.iter().map(|path| Series::new(path.name.clone(), "Mframes/s")).collect();
+    let frames = ways.iter().map(|path| path.frames_in(time)).collect::<Result<Vec<_>>>()?;
+    for round in 1..=rounds {
+        say(format_args!("{what}: turn {round} of {rounds}"));
+        for ((path, series), frames) in ways.iter().zip(&mut series).zip(&frames) {
+            let ran = path.run(*frames)?;
+            let lost = 1.0 - ran.delivered as f64 / ran.offered as f64;
+            if lost > 0.001 {
+                say(format_args!("{what}: {}: {:.1} % did not arrive", path.name, lost * 100.0));
+            }
+            series.values.push(ran.delivered as f64 / ran.took.as_secs_f64() / 1e6);
+        }
+    }
+    Ok(series)
+}
+
+/// Enters the figures, each way beside those it names.
+pub(super) fn enter(sheet: &mut Sheet, ways: &[Path], series: &[Series]) -> Result<()> {
+    for (path, own) in ways.iter().zip(series) {
         let compared: Vec<&Series> =
             path.beside.iter().filter_map(|name| series.iter().find(|other| other.name == *name)).collect();
         sheet.add(own, &compared)?;
     }
-    Ok(sheet)
+    Ok(())
 }

@@ -44,7 +44,7 @@ fn veth(one: &str, other: &str) -> Result<()> {
 }
 
 /// A member: `mNAME` is its device, and behind it everything is counted and dropped.
-pub(super) struct Member {
+pub(in crate::bench) struct Member {
     pub(super) device: String,
     count: Count,
     _link: OwnedFd,
@@ -75,15 +75,15 @@ impl Member {
 }
 
 /// A way.
-pub(super) struct Path {
-    pub(super) name: String,
+pub(in crate::bench) struct Path {
+    pub(in crate::bench) name: String,
     /// Names of the ways it is compared with.
-    pub(super) beside: Vec<&'static str>,
-    pub(super) gate: Rc<Gate>,
-    pub(super) frame: Vec<u8>,
-    pub(super) members: Vec<Rc<Member>>,
+    pub(in crate::bench) beside: Vec<&'static str>,
+    pub(in crate::bench) gate: Rc<Gate>,
+    pub(in crate::bench) frame: Vec<u8>,
+    pub(in crate::bench) members: Vec<Rc<Member>>,
     /// What is to be done before frames go this way.
-    pub(super) prepare: Option<Box<dyn Fn()>>,
+    pub(in crate::bench) prepare: Option<Box<dyn Fn()>>,
 }
 
 /// What came of a measurement.

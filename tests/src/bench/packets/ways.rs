@@ -17,17 +17,18 @@ use crate::bpf::{self, Hook, ifindex};
 use crate::frames::{self, Macs};
 use crate::netns::{ip_batch, run};
 
-const SENDER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xc1];
+pub(in crate::bench) const SENDER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xc1];
 /// Frames are addressed to it when they come in: hotpair's uplink has it, the others' do not care.
-const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xa1];
+pub(in crate::bench) const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xa1];
 /// And to it when they are at a member.
-const MEMBER_MAC: [u8; 6] = [2, 0x68, 0x70, 0, 0, 0x10];
-const V4: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 50)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100))];
+pub(in crate::bench) const MEMBER_MAC: [u8; 6] = [2, 0x68, 0x70, 0, 0, 0x10];
+pub(in crate::bench) const V4: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 50)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100))];
 const V6: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x50)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100)),
 ];
-const WEB: PairId = PairId(0);
+pub(in crate::bench) const WEB: PairId = PairId(0);
 
 const ONE: &str = "bare redirect, 1 device";
 const ONE_ADDRESSED: &str = "bare redirect and address, 1 device";
@@ -114,31 +115,38 @@ fn bridge(gate: &Gate) -> Result<Vec<Rc<Member>>> {
     Ok(members.into())
 }
 
-/// One data plane with one pair, steered and mirrored, over IPv4 and IPv6.
-fn hotpair(number: usize, payload: u16) -> Result<Vec<Path>> {
-    let gate = Rc::new(Gate::new(number, UPLINK_MAC)?);
+/// A data plane with one pair, held, and its two members.
+pub(in crate::bench) fn data_plane(gate: &Gate, tcp: bool) -> Result<(Dataplane, [Rc<Member>; 2])> {
     let name = gate.uplink.clone();
     let mac = UPLINK_MAC.map(|byte| format!("{byte:02x}")).join(":");
     ip_batch(&format!("link set {name} address {mac}"))?;
+    let pins = format!("/mnt/bpf-{name}");
     let uplink = Uplink { index: ifindex(&name), name, mac: UPLINK_MAC, mtu: 1500 };
     let internal = |host| Ipv4Addr::new(10, 78, 0, host);
-    let (plane, _) = Dataplane::open("/mnt/bpf".as_ref(), XdpMode::Native, &uplink, internal(1), 64)?;
+    let (plane, _) = Dataplane::open(pins.as_ref(), XdpMode::Native, &uplink, internal(1), 64)?;
     let setup = PairSetup {
         name: "web".to_owned(),
         entry: vec![V4[1], V6[1]],
         mac: MEMBER_MAC,
         timeout: Duration::from_millis(5),
         probe: false,
-        tcp: false,
-        compare: false,
+        tcp,
+        compare: tcp,
         lag_limit: Duration::from_millis(10),
     };
     plane.put_pair(WEB, &setup)?;
     plane.set_lease(WEB, u64::MAX);
-    let members = members(&gate, Hook::Xdp)?;
+    let members = members(gate, Hook::Xdp)?;
     for (slot, member) in Slot::BOTH.into_iter().zip(members.iter()) {
         plane.attach_tap(WEB, slot, &member.device, member.index(), internal(2 + slot as u8))?;
     }
+    Ok((plane, members))
+}
+
+/// One data plane with one pair, steered and mirrored, over IPv4 and IPv6.
+fn hotpair(number: usize, payload: u16) -> Result<Vec<Path>> {
+    let gate = Rc::new(Gate::new(number, UPLINK_MAC)?);
+    let (plane, members) = data_plane(&gate, false)?;
     let plane = Rc::new(plane);
     let mut paths = Vec::new();
     for mirror in [false, true] {
