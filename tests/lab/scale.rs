@@ -74,10 +74,14 @@ fn a_thousand_pairs_are_served_like_one() -> Result<()> {
 fn status_answers_within_a_second(lab: &Lab) -> Result<()> {
     for arguments in [&["status"][..], &["status", "-o", "json"], &["show", "p77"]] {
         let mut best = Duration::MAX;
-        for _ in 0..4 {
+        // One of many, whatever else the machine has to do.
+        for _ in 0..12 {
             let began = Instant::now();
             lab.must(arguments)?;
             best = best.min(began.elapsed());
+            if best < Duration::from_secs(1) {
+                break;
+            }
         }
         eprintln!("{arguments:?} takes {best:.1?}");
         ensure!(best < Duration::from_secs(1), "{arguments:?} takes {best:?}");

@@ -11,7 +11,7 @@ use hotpair_tests::wait::wait_until;
 /// A lab for tests in which nobody may fail over but who is made to: its members are believed for long, whatever else the
 /// machine has to do.
 pub(crate) fn patient() -> Builder {
-    Lab::builder().heartbeat(Duration::from_millis(5), Duration::from_millis(500))
+    Lab::builder().heartbeat(Duration::from_millis(5), Duration::from_millis(300))
 }
 
 /// A lab with a protected pair; `None` where labs cannot be.

@@ -298,6 +298,10 @@ pub struct Scene {
     pub gate: u32,
     /// Whether what the members send is compared.
     pub compare: u32,
+    /// Whether a planned change is under way.
+    pub handover: u32,
+    /// Zero.
+    pub pad: u32,
     /// CLOCK_BOOTTIME, nanoseconds.
     pub now_ns: u64,
     /// Since when the present member of each slot is there, CLOCK_BOOTTIME nanoseconds: it knows no older connection.
@@ -465,6 +469,28 @@ impl Connection {
             && self.knows(slot, scene)
             && self.half(slot).flags & RST_SEEN == 0
             && !after(self.out.ack, self.half(slot).ack)
+    }
+
+    /// During a planned change, keeps the one who speaks until the other one can go on.
+    #[inline(always)]
+    pub const fn settle(&self, scene: &mut Scene) {
+        if scene.handover != 0
+            && self.flags & HAS_BASE != 0
+            && self.speaker != scene.speaker
+            && !self.survives(scene.speaker, scene)
+        {
+            scene.speaker = self.speaker;
+        }
+    }
+
+    /// Whether the standby, who could go on, will not until it has caught up.
+    #[must_use]
+    pub const fn is_behind(&self, scene: &Scene) -> bool {
+        let standby = scene.speaker ^ 1;
+        self.flags & (HAS_BASE | CLOSED) == HAS_BASE
+            && self.verdict == Verdict::InSync as u32
+            && self.knows(standby, scene)
+            && !self.survives(standby, scene)
     }
 
     /// Notices that another member speaks now. Whoever cannot go on is lost.

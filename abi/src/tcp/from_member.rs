@@ -282,7 +282,9 @@ impl Connection {
     /// Opens the gate if the standby has been behind for longer than it may.
     #[inline(always)]
     pub fn open_if_late(&mut self, scene: &Scene, out: &mut Outcome) {
+        // A planned change needs it closed, and is over soon.
         if self.behind_ns != 0
+            && scene.handover == 0
             && self.flags & GATE_OPEN == 0
             && scene.now_ns.saturating_sub(self.behind_ns) >= scene.lag_limit_ns
         {

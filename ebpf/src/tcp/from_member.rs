@@ -54,6 +54,7 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     let payload = ip.l4 as u32 + scratch.segment.header;
     sum::compare(frame, payload, connection, slot, scratch);
     scratch.mac = locked(connection, |connection| {
+        connection.settle(&mut scratch.scene);
         connection.from_member(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
         connection.mac
     });

@@ -156,6 +156,8 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
     scene.speaker = speaker & 1;
     scene.protect = word.protect() as u32;
     scene.gate = word.gate() as u32;
+    scene.handover = word.handover() as u32;
+    scene.pad = 0;
     scene.compare = role::compares(pair) as u32;
     scene.now_ns = role::now_ns();
     // SAFETY: `pair` points into the array map; each field is one aligned word that only the controller writes.

@@ -50,6 +50,7 @@ pub fn to_member(ctx: *mut xdp_md, pair: *mut Pair, word: RoleWord, port: &Port)
     scene(scratch, pair, word, speaker);
     let slot = port.slot & 1;
     let how = locked(connection, |connection| {
+        connection.settle(&mut scratch.scene);
         connection.to_member(slot, &scratch.segment, &scratch.scene, &mut scratch.edit)
     });
     if how == NOT_FOR_IT {

@@ -31,6 +31,7 @@ pub(super) struct Plan {
     pub(super) takeover: &'static str,
     pub(super) ack: &'static str,
     pub(super) compare: bool,
+    pub(super) lag_limit: Duration,
     pub(super) keep_volumes: bool,
     pub(super) auto_replace: bool,
     pub(super) linger: Duration,
@@ -56,6 +57,7 @@ impl Default for Builder {
                 takeover: "mirror",
                 ack: "both",
                 compare: true,
+                lag_limit: Duration::from_millis(10),
                 keep_volumes: false,
                 auto_replace: true,
                 linger: Duration::from_secs(2),
@@ -115,6 +117,13 @@ impl Builder {
     #[must_use]
     pub fn not_compared(mut self) -> Self {
         self.plan.compare = false;
+        self
+    }
+
+    /// A standby is waited for this long (`lag_limit`).
+    #[must_use]
+    pub fn lag_limit(mut self, limit: Duration) -> Self {
+        self.plan.lag_limit = limit;
         self
     }
 
@@ -221,7 +230,7 @@ impl Plan {
         let entry: Vec<_> = entry.iter().map(|address| toml_string(address)).collect();
         let _ = write!(
             text,
-            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\ncompare = {}\n\
+            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\ncompare = {}\nlag_limit = \"{}\"\n\
              heartbeat = {{ source = \"{}\", interval = \"{}\", timeout = \"{}\", start = \"{}\" }}\n\
              replace = {{ auto = {}, release = \"{}\" }}\n",
             name,
@@ -229,6 +238,7 @@ impl Plan {
             self.takeover,
             self.ack,
             self.compare,
+            humantime::format_duration(self.lag_limit),
             self.source,
             humantime::format_duration(self.interval),
             humantime::format_duration(self.timeout),

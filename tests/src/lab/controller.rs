@@ -44,7 +44,7 @@ impl Lab {
     /// When it does not; with its log.
     pub fn start_controller(&mut self) -> Result<()> {
         self.launch_controller()?;
-        let patience = Duration::from_secs(10) + Duration::from_millis(100) * u32::try_from(self.plan.herd)?;
+        let patience = Duration::from_secs(30) + Duration::from_millis(100) * u32::try_from(self.plan.herd)?;
         let answered = wait_for("the controller to answer", patience, || {
             if let Some(process) = &mut self.controller
                 && let Some(status) = process.child.try_wait()?

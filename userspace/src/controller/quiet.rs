@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hotpair_abi::PairId;
 use hotpair_abi::count::Counter;
 
+use super::boottime;
 use crate::dataplane::Dataplane;
 
 /// So long is looked before the first conclusion: a member that owes for longer than this is not late but slow.
@@ -45,6 +46,14 @@ impl Debts {
     }
 }
 
+/// Whether every TCP connection that could go on with the standby can do so now. One with which the standby is late would
+/// be lost.
+fn is_level(plane: &Dataplane, id: PairId) -> bool {
+    let scene = plane.scene(id, boottime());
+    // What cannot be read keeps nobody waiting.
+    plane.connections(id).map_or(true, |all| all.iter().all(|(_, connection)| !connection.is_behind(&scene)))
+}
+
 /// Waits for the moment, on the calling thread.
 pub(super) fn wait(plane: &Dataplane, id: PairId) {
     let began = Instant::now();
@@ -57,7 +66,7 @@ pub(super) fn wait(plane: &Dataplane, id: PairId) {
         let (Ok(asked), [Ok(active), Ok(standby)]) = (asked, answered) else { return };
         let none = debts.none_at(asked, [active, standby]);
         let waited = began.elapsed();
-        if none && waited >= WATCH {
+        if none && waited >= WATCH && is_level(plane, id) {
             return;
         }
         if waited >= PATIENCE {

@@ -59,6 +59,8 @@ impl Dataplane {
             speaker: voice::active(word, row.tripped_epoch) as u32,
             protect: u32::from(word.protect()),
             gate: u32::from(word.gate()),
+            handover: u32::from(word.handover()),
+            pad: 0,
             compare: u32::from(row.flags & PAIR_COMPARE != 0),
             now_ns,
             since_ns: row.since_ns,
