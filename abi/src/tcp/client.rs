@@ -1,6 +1,6 @@
 //! What a segment of the client changes.
 
-use crate::tcp::connection::{ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, OUT_FIN};
+use crate::tcp::connection::{ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, OUT_FIN, UNHEARD};
 use crate::tcp::segment::{ACK, FIN, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
 
@@ -48,6 +48,10 @@ impl Connection {
         }
         self.heard_ns = now_ns;
         self.flags |= ANSWERED;
+        if after(self.out.ack, segment.seq) {
+            // A retransmission, a probe of a closed window, a keepalive: what it was told may be lost on the way.
+            self.flags |= UNHEARD;
+        }
         self.client.nxt = later(self.client.nxt, end);
         if !after(self.client.ack, segment.ack) {
             self.client.ack = segment.ack;

@@ -145,6 +145,10 @@ pub const SCALED: u32 = 1 << 6;
 pub const ANSWERED: u32 = 1 << 7;
 /// [`Connection::flags`]: it stands in `LATE`, to be looked at again.
 pub const QUEUED: u32 = 1 << 8;
+/// [`Connection::flags`]: the client has sent again what it was told to have arrived: it has not heard that, and waits to.
+pub const UNHEARD: u32 = 1 << 9;
+/// [`Connection::flags`]: SACK is in use (the client and the base have offered it).
+pub const SACKED: u32 = 1 << 10;
 
 /// [`Half::flags`]: its SYN-ACK was seen; `isn`, `syn_stamp` and `wscale` are valid.
 pub const SYN_ACK: u32 = 1 << 0;
@@ -380,6 +384,9 @@ impl Connection {
         self.client.fin = 0;
         if syn.stamps_at != 0 {
             self.flags |= STAMPS;
+        }
+        if syn.sack_permitted != 0 {
+            self.flags |= SACKED;
         }
         self.half[0].flags = 0;
         self.half[1].flags = 0;

@@ -7,7 +7,7 @@
 use crate::count::Counter;
 use crate::tcp::connection::{
     ANSWERED, CLOSED, Connection, FAR, FIN_SEEN, GATE_OPEN, HALF_SCALED, HALF_STAMPS, HAS_BASE, HELD,
-    OUT_FIN, RST_SEEN, SCALED, STAMPS, SYN_ACK, Scene, Verdict, Why,
+    OUT_FIN, RST_SEEN, SACKED, SCALED, STAMPS, SYN_ACK, Scene, UNHEARD, Verdict, Why,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
 use crate::tcp::pure::Pure;
@@ -30,6 +30,13 @@ pub const OPENED: u32 = 1 << 1;
 /// [`Outcome::news`]: the gate has closed again.
 pub const CLOSED_AGAIN: u32 = 1 << 2;
 
+/// [`Outcome::next`]: all is decided.
+pub const NOTHING: u32 = 0;
+/// [`Outcome::next`]: [`Connection::speak`].
+pub const SPEAK: u32 = 1;
+/// [`Outcome::next`]: [`Connection::listen`].
+pub const LISTEN: u32 = 2;
+
 /// Nobody: [`Outcome::tell_slot`] when nothing is told.
 pub const NOBODY: u32 = 2;
 
@@ -49,20 +56,41 @@ pub struct Outcome {
     pub tell: Pure,
     /// [`LATE`] and the others.
     pub news: u32,
+    /// [`NOTHING`], [`SPEAK`] or [`LISTEN`].
+    pub next: u32,
 }
+
+/// A FIN or RST waits for a standby that is late with the connection so many times the lag limit, and no longer: it may
+/// never catch up.
+const LATE_CLOSE: u64 = 10;
 
 /// The window's right edge must gain this much to be worth a segment of its own, bytes.
 const WORTHWHILE: u32 = 8192;
 
 impl Connection {
-    /// A segment of the member in this slot.
-    #[inline(always)]
+    /// A segment of the member in this slot, in the three steps that the programs take: each can stand alone under the lock,
+    /// and the verifier, which walks through all combinations of one step's branches, need not combine them with the next's.
     pub fn from_member(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+        self.hear(slot, segment, scene, out);
+        match out.next {
+            SPEAK => self.speak(slot, segment, scene, out),
+            LISTEN => self.listen(slot, segment, scene, out),
+            _ => {}
+        }
+        if out.tell_slot != NOBODY {
+            self.tell(out.tell_slot, scene, &mut out.tell);
+        }
+    }
+
+    /// First: takes over what the segment says. [`Outcome::next`] says how to go on.
+    #[inline(always)]
+    pub fn hear(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
         self.turn(scene);
         let speaks = slot == scene.speaker;
         out.edit.keep(segment);
         out.tell_slot = NOBODY;
         out.news = 0;
+        out.next = NOTHING;
         out.how = SUPPRESS;
         out.why = Counter::StandbySuppressed as u32;
         if speaks {
@@ -82,16 +110,10 @@ impl Connection {
             self.of_the_lost(speaks, segment, out);
             return;
         }
-        if !self.learn(slot, segment) {
-            return;
+        if self.learn(slot, segment) {
+            self.watch(scene, out);
+            out.next = if speaks { SPEAK } else { LISTEN };
         }
-        self.watch(scene, out);
-        if speaks {
-            self.speak(slot, segment, scene, out);
-        } else {
-            self.listen(slot, segment, scene, out);
-        }
-        self.close_if_over();
     }
 
     /// A SYN-ACK. Held until the other member's is there, so that no standby begins behind: the second one passes,
@@ -142,7 +164,6 @@ impl Connection {
                 out.edit.seq = segment.seq.wrapping_sub(self.offset(slot));
                 out.edit.stamps[0] = segment.stamps[0].wrapping_sub(self.stamp_offset(slot));
             } else if self.flags & ANSWERED != 0 {
-                self.tell(slot, scene, &mut out.tell);
                 out.tell_slot = slot;
             }
             return;
@@ -189,6 +210,9 @@ impl Connection {
         let flags = self.half(slot).flags;
         if flags & HALF_STAMPS == 0 {
             self.flags &= !STAMPS;
+        }
+        if syn_ack.sack_permitted == 0 {
+            self.flags &= !SACKED;
         }
         if flags & HALF_SCALED == 0 {
             self.flags &= !SCALED;
@@ -358,7 +382,9 @@ impl Connection {
             half.held_ns = scene.now_ns;
             return true;
         }
-        scene.now_ns.saturating_sub(half.held_ns) < scene.close_limit_ns
+        let waited = scene.now_ns.saturating_sub(half.held_ns);
+        let late = self.flags & GATE_OPEN != 0;
+        waited < scene.close_limit_ns && !(late && waited > LATE_CLOSE * scene.lag_limit_ns)
     }
 
     /// A member's FIN in the client's numbering.
@@ -370,6 +396,7 @@ impl Connection {
     /// Records what goes to the client.
     #[inline(always)]
     fn said(&mut self, edit: &Edit, end: u32) {
+        self.flags &= !UNHEARD;
         self.out.nxt = later(self.out.nxt, end);
         self.out.ack = later(self.out.ack, edit.ack);
         let right = edit.ack.wrapping_add(edit.window << (self.half(self.base).wscale & 15));
@@ -379,6 +406,7 @@ impl Connection {
             self.flags |= OUT_FIN;
             self.out.fin = end.wrapping_sub(1);
         }
+        self.close_if_over();
     }
 
     /// The segment's timestamps as the client may see them: never going back, or it would take the segment for an old
@@ -389,19 +417,30 @@ impl Connection {
         [later(self.out.stamp, value), segment.stamps[1]]
     }
 
-    /// A segment of the one whose answers leave.
+    /// Second: a segment of the one whose answers leave.
     #[inline(always)]
-    fn speak(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+    pub fn speak(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
         let offset = self.offset(slot);
-        let protected = self.is_protected(scene);
-        let gated = protected && scene.gate != 0;
+        let gated = self.is_gated(scene);
         let other = slot ^ 1;
+        // Be the standby late or not: it may soon not be any more.
+        let carried = scene.protect != 0
+            && self.verdict == Verdict::InSync as u32
+            && self.knows(other, scene)
+            && self.half(other).flags & RST_SEEN == 0;
         let edit = &mut out.edit;
         edit.seq = segment.seq.wrapping_sub(offset);
         edit.stamps = self.stamps(slot, segment);
         out.how = EDIT;
+        // Since a takeover: it has not sent yet what the client has had from the other. So numbered, what it says would
+        // be dropped as old, acknowledgement and all (RFC 9293 section 3.10.7.4, first check).
+        let behind = after(self.out.nxt, self.half(slot).nxt.wrapping_sub(offset));
         if segment.has(RST) {
-            if protected && self.half(other).flags & RST_SEEN == 0 && self.must_wait(slot, scene) {
+            if behind {
+                // Exact, or it is challenged (RFC 5961 section 3.2).
+                edit.seq = self.client.ack;
+            }
+            if carried && self.must_wait(slot, scene) {
                 out.how = SUPPRESS;
                 out.why = Counter::TcpCloseHeld as u32;
                 return;
@@ -409,12 +448,11 @@ impl Connection {
             self.flags |= CLOSED;
             return;
         }
-        if segment.has(FIN) && protected && self.flags & OUT_FIN == 0 {
+        if segment.has(FIN) && carried && self.flags & OUT_FIN == 0 {
             if self.half(other).flags & FIN_SEEN == 0 {
                 if self.must_wait(slot, scene) {
                     edit.flags &= !FIN;
                     // So that it can send its own.
-                    self.tell(other, scene, &mut out.tell);
                     out.tell_slot = other;
                 } else {
                     self.judge(Verdict::Diverged, Why::Close);
@@ -422,6 +460,17 @@ impl Connection {
             } else if self.fin(other) != self.fin(slot) {
                 self.judge(Verdict::Diverged, Why::Close);
             }
+        }
+        let pure = segment.payload == 0 && edit.flags & FIN == 0;
+        let again = (behind || !pure)
+            && !after(segment.end().wrapping_sub(offset), self.client.ack)
+            && self.has_news_for(slot, segment);
+        if again {
+            // The client has this already, as this member does not know.
+            out.tell_slot = slot;
+        }
+        if pure && behind {
+            edit.seq = self.out.nxt;
         }
         let end = edit.seq.wrapping_add(segment.payload).wrapping_add(edit.flags & FIN);
         let ack = self.joint_ack(gated, scene);
@@ -433,9 +482,10 @@ impl Connection {
             edit.sack = SACK_DROP;
             sacks = 0;
         }
-        if segment.payload == 0 && edit.flags & FIN == 0 {
+        let worthwhile =
+            ack != self.out.ack || after(right, self.out.right) || sacks != 0 || self.flags & UNHEARD != 0;
+        if pure {
             let held = segment.has(FIN) || (gated && after(self.half(slot).ack, ack));
-            let worthwhile = ack != self.out.ack || after(right, self.out.right) || sacks != 0;
             if held && !worthwhile {
                 // It would count as a duplicate.
                 out.how = SUPPRESS;
@@ -445,21 +495,24 @@ impl Connection {
                 }
                 return;
             }
-        } else if !after(end, self.client.ack) && self.has_news_for(slot, segment) {
-            // Since a takeover: the client has this already, as this member does not know.
-            self.tell(slot, scene, &mut out.tell);
-            out.tell_slot = slot;
-            out.how = SUPPRESS;
-            out.why = Counter::TcpAlreadyThere as u32;
-            return;
+        } else if again {
+            if !worthwhile {
+                out.how = SUPPRESS;
+                out.why = Counter::TcpAlreadyThere as u32;
+                return;
+            }
+            out.how = CUT;
+            out.why = Counter::TcpConverted as u32;
+            edit.seq = self.out.nxt;
+            edit.flags = ACK;
         }
         let edit = out.edit;
         self.said(&edit, end);
     }
 
-    /// A segment of the standby: never heard, but what it proves may be.
+    /// Second: a segment of the standby, never heard; but what it proves may be.
     #[inline(always)]
-    fn listen(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+    pub fn listen(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
         let speaker = slot ^ 1;
         if segment.has(RST) {
             if self.half(speaker).flags & (HELD | RST_SEEN) == HELD | RST_SEEN {
@@ -471,7 +524,6 @@ impl Connection {
             }
             self.judge(Verdict::Unprotected, Why::Reset);
         } else if self.has_news_for(slot, segment) {
-            self.tell(slot, scene, &mut out.tell);
             out.tell_slot = slot;
         }
         let held = self.half(speaker);
@@ -497,6 +549,15 @@ impl Connection {
         if gated && segment.sacks != 0 && segment.ack == ack && self.has_all_blocks(speaker, segment) {
             // What it misses, the client then sends again without waiting for a timer.
             sack = crate::tcp::edit::SACK_KEEP;
+            says = true;
+        }
+        if gated
+            && self.flags & SACKED == 0
+            && segment.payload == 0
+            && segment.ack == ack
+            && after(self.half(speaker).ack, ack)
+        {
+            // The same of a client that counts duplicates (RFC 5681 section 3.2).
             says = true;
         }
         let mut fin = 0;

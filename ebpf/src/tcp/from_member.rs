@@ -8,7 +8,8 @@ use aya_ebpf::helpers::generated::{
 use hotpair_abi::checksum::fold64;
 use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Bytes, Ip, Link};
-use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, LATE, NOBODY, OPENED, PASS};
+use hotpair_abi::tcp::connection::Connection;
+use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, LATE, LISTEN, NOBODY, OPENED, PASS, SPEAK};
 use hotpair_abi::tcp::stream::{ANEW, DIFFER};
 use hotpair_abi::{GATEWAY_MAC, Mac, Slot, voice};
 
@@ -53,12 +54,48 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     let slot = member.port.slot & 1;
     let payload = ip.l4 as u32 + scratch.segment.header;
     sum::compare(frame, payload, connection, slot, scratch);
+    hear(connection, slot, scratch);
+    match scratch.outcome.next {
+        SPEAK => speak(connection, slot, scratch),
+        LISTEN => listen(connection, slot, scratch),
+        _ => {}
+    }
+    if scratch.outcome.tell_slot != NOBODY {
+        tells(connection, scratch);
+    }
+    DECIDED
+}
+
+// The steps of `Connection::from_member`, each a function of its own under a lock of its own: see there.
+
+#[inline(never)]
+fn hear(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
     scratch.mac = locked(connection, |connection| {
         connection.settle(&mut scratch.scene);
-        connection.from_member(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
+        connection.hear(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
         connection.mac
     });
-    DECIDED
+}
+
+#[inline(never)]
+fn speak(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
+    locked(connection, |connection| {
+        connection.speak(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
+    });
+}
+
+#[inline(never)]
+fn listen(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
+    locked(connection, |connection| {
+        connection.listen(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
+    });
+}
+
+#[inline(never)]
+fn tells(connection: *mut Connection, scratch: &mut Scratch) {
+    locked(connection, |connection| {
+        connection.tell(scratch.outcome.tell_slot, &scratch.scene, &mut scratch.outcome.tell);
+    });
 }
 
 /// Carries out what was decided: [`SEND`], or how the program ends (an [`Exit`]'s word).

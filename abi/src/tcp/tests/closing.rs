@@ -1,7 +1,7 @@
 //! FIN and RST.
 
 use super::*;
-use crate::tcp::connection::{CLOSED, Verdict};
+use crate::tcp::connection::{CLOSED, GATE_OPEN, Verdict};
 use crate::tcp::segment::{FIN, RST};
 
 #[test]
@@ -103,4 +103,28 @@ fn a_reset_that_is_said_once_reaches_the_client_when_the_standby_speaks_late() {
     let heard = wire.member(1, say(0, 1)).client.expect("told");
     assert_eq!((heard.seq, heard.flags & RST), (1, RST));
     assert_eq!(wire.connection.verdict, Verdict::Diverged as u32);
+}
+
+#[test]
+fn a_killed_server_is_not_heard_to_die_because_the_standby_is_late() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(0, say(1, 101));
+    wire.pass(wire.scene.lag_limit_ns);
+    let scene = wire.scene;
+    wire.connection.look_again(&scene, &mut Outcome::default());
+    assert!(wire.connection.has(GATE_OPEN) && !wire.connection.survives(1, &scene), "it is late");
+    assert_eq!(wire.member(0, say(1, 101).with(FIN)).client, None);
+    assert_eq!(wire.member(0, say(2, 101).with(RST)).client, None);
+    wire.member(1, say(1, 101));
+    assert!(!wire.connection.has(GATE_OPEN) && wire.connection.survives(1, &scene), "it was late");
+    wire.pass(scene.lag_limit_ns * 11);
+    assert_eq!(wire.member(0, say(1, 101).with(FIN)).client, None, "nor later, now");
+    // But nobody waits for long for one that does not come.
+    wire.client(say(101, 1).data(100));
+    wire.member(0, say(2, 201));
+    wire.pass(scene.lag_limit_ns);
+    let scene = wire.scene;
+    wire.connection.look_again(&scene, &mut Outcome::default());
+    assert!(wire.member(0, say(2, 201).with(RST)).client.is_some());
 }
