@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hotpair::api::types::PairStatus;
+use hotpair_tests::dice::Dice;
 use hotpair_tests::lab::{Lab, Machine, PAIR};
 use hotpair_tests::load::{By, Load, Report};
 use hotpair_tests::vm::fault::Fault;
@@ -46,33 +47,6 @@ const MOMENTS: [Moment; 12] = [
     Moment::Failover,
     Moment::Command { verb: "stop", primary: false },
 ];
-
-/// A sequence of numbers that looks like chance and can be had again (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    /// From the environment's `HOTPAIR_SEED`, or new; says which.
-    fn new(test: &str) -> Result<Dice> {
-        let seed = match std::env::var("HOTPAIR_SEED") {
-            Ok(seed) => seed.parse().context("HOTPAIR_SEED")?,
-            Err(_) => std::time::SystemTime::UNIX_EPOCH.elapsed()?.subsec_nanos().into(),
-        };
-        eprintln!("{test}: HOTPAIR_SEED={seed} does the same again");
-        Ok(Dice(seed))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Waits for up to so many milliseconds.
-    fn wait(&mut self, ms: u64) {
-        std::thread::sleep(Duration::from_micros(self.next() % (ms * 1000)));
-    }
-}
 
 /// A time in which packets may be lost or doubled, and why.
 struct Window {

@@ -28,6 +28,7 @@ mod state_file;
 mod suspended;
 mod switchover;
 mod takeover;
+mod tcp;
 mod wall_clock;
 
 /// These tests need root. Without it they fail where they must run, and are skipped, loudly, elsewhere.

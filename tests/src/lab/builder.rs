@@ -38,6 +38,9 @@ pub(super) struct Plan {
     pub(super) quiet: bool,
     pub(super) metrics: bool,
     pub(super) second: bool,
+    pub(super) redis: bool,
+    pub(super) alike: bool,
+    pub(super) cable: bool,
     /// So many pairs whose members are a [`crate::herd`], instead of one with machines.
     pub(super) herd: usize,
 }
@@ -64,6 +67,9 @@ impl Default for Builder {
                 quiet: false,
                 metrics: false,
                 second: false,
+                redis: false,
+                alike: false,
+                cable: false,
                 herd: 0,
             },
         }
@@ -166,6 +172,29 @@ impl Builder {
     #[must_use]
     pub fn second_pair(mut self) -> Self {
         self.plan.second = true;
+        self
+    }
+
+    /// The machines serve Redis, too ([`crate::vm::REDIS`]), and count as well only while they do.
+    #[must_use]
+    pub fn redis(mut self) -> Self {
+        self.plan.redis = true;
+        self
+    }
+
+    /// The machines number their connections as namespaces of one kernel do, nearly alike: for clients without
+    /// timestamps, to whom a SYN cookie cannot offer the options that the other member offers.
+    #[must_use]
+    pub fn alike(mut self) -> Self {
+        self.plan.alike = true;
+        self
+    }
+
+    /// The wire between client and host can be made bad ([`Lab::set_lines`]); frames on it are as they would be on a
+    /// real one, and it is slower.
+    #[must_use]
+    pub fn cable(mut self) -> Self {
+        self.plan.cable = true;
         self
     }
 
@@ -277,7 +306,10 @@ impl Plan {
             "--linger".to_string(),
             humantime::format_duration(self.linger).to_string(),
         ]
-        .to_vec()
+        .into_iter()
+        .chain(self.redis.then(|| "--redis".to_owned()))
+        .chain(self.alike.then(|| "--alike".to_owned()))
+        .collect()
     }
 }
 

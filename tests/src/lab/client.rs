@@ -81,4 +81,14 @@ impl<'a> Client<'a> {
     pub fn command(&self, program: &str) -> Command {
         self.netns.command(program)
     }
+
+    /// Sets a network setting of the client's kernel, e.g. `ipv4/tcp_sack`: its name below `/proc/sys/net`.
+    ///
+    /// # Errors
+    /// When there is no such setting.
+    pub fn set(&self, setting: &str, value: &str) -> Result<()> {
+        let _inside = self.netns.enter()?;
+        std::fs::write(format!("/proc/sys/net/{setting}"), value)
+            .with_context(|| format!("cannot set {setting} to {value}"))
+    }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Lab, reaper};
+use crate::line::Faults;
 use crate::vm::fault::{self, Asked, Fault};
 
 impl Lab {
@@ -29,6 +30,15 @@ impl Lab {
     #[must_use]
     pub fn machines_alive(&self) -> usize {
         reaper::machines(&self.dir)
+    }
+
+    /// What happens from now on to TCP segments between client and host, of a lab with a [`cable`](super::Builder::cable).
+    ///
+    /// # Errors
+    /// When the lab has none.
+    pub fn set_lines(&self, to_host: Faults, to_client: Faults) -> Result<()> {
+        self.topology.cable.as_ref().context("the lab has no cable")?.set(to_host, to_client);
+        Ok(())
     }
 
     /// The controller gets no time any more (SIGSTOP), or again.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::line::Faults;
 use crate::load::By;
-use crate::vm::control::{AgentOrder, Answer, Order, from_hex, order, to_hex};
+use crate::vm::control::{Answer, Order, Program, ProgramOrder, from_hex, order, to_hex};
 use crate::vm::place::{Place, Tenant, started};
 use crate::wait::wait_until;
 
@@ -147,12 +148,32 @@ impl Machine {
         order(&self.control, &Order::Health { well }).map(drop)
     }
 
+    fn program(&self, program: Program, what: ProgramOrder) -> Result<()> {
+        order(&self.control, &Order::Program(program, what)).map(drop)
+    }
+
+    /// Its Redis dies (SIGKILL) while it lives itself: its kernel closes that server's connections.
+    ///
+    /// # Errors
+    /// When it does not take orders.
+    pub fn kill_redis(&self) -> Result<()> {
+        self.program(Program::Redis, ProgramOrder::Kill)
+    }
+
+    /// What happens to the TCP segments that come to it, and to those that it sends, from now on.
+    ///
+    /// # Errors
+    /// When it does not take orders.
+    pub fn set_lines(&self, inbound: Faults, outbound: Faults) -> Result<()> {
+        order(&self.control, &Order::Lines { inbound, outbound }).map(drop)
+    }
+
     /// Its agent dies; everything else goes on.
     ///
     /// # Errors
     /// When it does not take orders.
     pub fn kill_agent(&self) -> Result<()> {
-        order(&self.control, &Order::Agent(AgentOrder::Kill)).map(drop)
+        self.program(Program::Agent, ProgramOrder::Kill)
     }
 
     /// Its agent is told that the guest is shut down.
@@ -160,7 +181,7 @@ impl Machine {
     /// # Errors
     /// When it does not take orders.
     pub fn shut_down(&self) -> Result<()> {
-        order(&self.control, &Order::Agent(AgentOrder::Terminate)).map(drop)
+        self.program(Program::Agent, ProgramOrder::Terminate)
     }
 
     /// Its agent is started again.
@@ -168,7 +189,7 @@ impl Machine {
     /// # Errors
     /// When it does not take orders.
     pub fn start_agent(&self) -> Result<()> {
-        order(&self.control, &Order::Agent(AgentOrder::Start)).map(drop)
+        self.program(Program::Agent, ProgramOrder::Start)
     }
 
     /// It sends these frames, whatever they are.

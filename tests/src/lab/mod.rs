@@ -15,6 +15,7 @@
 
 mod api;
 mod builder;
+mod cable;
 mod client;
 mod controller;
 mod fault;
@@ -79,7 +80,7 @@ impl Lab {
         reaper::remove_leftovers()?;
         let id = reaper::new_id();
         let dir = reaper::new_dir(&id)?;
-        let topology = match Topology::build(&id) {
+        let topology = match Topology::build(&id, plan.cable) {
             Ok(topology) => topology,
             Err(error) => {
                 reaper::remove(&id);

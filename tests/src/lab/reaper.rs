@@ -87,7 +87,7 @@ pub(super) fn latest() -> Option<(PathBuf, String)> {
 pub(super) fn remove(id: &str) {
     let dir = Path::new(ROOT).join(id);
     kill_processes(&dir);
-    for side in ["client", "host"] {
+    for side in ["client", "host", "cable"] {
         let name = netns_name(id, side);
         if Netns::path_of(&name).exists() {
             let _ = Command::new("ip").args(["netns", "del", &name]).status();

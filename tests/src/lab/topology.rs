@@ -4,9 +4,10 @@ use std::os::fd::OwnedFd;
 
 use anyhow::Result;
 
+use super::cable::{Cable, finished_frames};
 use super::reaper::netns_name;
 use crate::netns::{Netns, ip_batch};
-use crate::{ethtool, xdp_pass};
+use crate::xdp_pass;
 
 /// The client's NIC, in its namespace.
 pub const CLIENT_LINK: &str = "lan0";
@@ -26,10 +27,12 @@ pub(super) struct Topology {
     pub(super) host: Netns,
     /// Makes the client's NIC take what the host's XDP sends back.
     _pass: OwnedFd,
+    /// What the wire leads through, if it can be bad.
+    pub(super) cable: Option<Cable>,
 }
 
 impl Topology {
-    pub(super) fn build(id: &str) -> Result<Topology> {
+    pub(super) fn build(id: &str, cable: bool) -> Result<Topology> {
         let client = Netns::create(&netns_name(id, "client"))?;
         let host = Netns::create(&netns_name(id, "host"))?;
         for side in [&client, &host] {
@@ -37,8 +40,14 @@ impl Topology {
             let _inside = side.enter()?;
             std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")?;
         }
-        let pass = wire(&client, &host)?;
-        Ok(Topology { client, host, _pass: pass })
+        let cable = if cable { Some(Cable::lay(&netns_name(id, "cable"), &client, &host)?) } else { None };
+        if cable.is_none() {
+            link(&client, &host)?;
+            // What XDP redirects on the host must be complete frames, as from a real wire.
+            finished_frames(CLIENT_LINK, &client)?;
+        }
+        let pass = plug(&client, &host)?;
+        Ok(Topology { client, host, _pass: pass, cable })
     }
 
     /// The host's NIC is taken out.
@@ -48,32 +57,31 @@ impl Topology {
 
     /// A new one of the same name is put in, with a new cable.
     pub(super) fn lay_wire(&mut self) -> Result<()> {
-        self._pass = wire(&self.client, &self.host)?;
+        link(&self.client, &self.host)?;
+        finished_frames(CLIENT_LINK, &self.client)?;
+        self._pass = plug(&self.client, &self.host)?;
         Ok(())
     }
 }
 
-/// Lays the wire. What is returned keeps a program on the client's end.
-fn wire(client: &Netns, host: &Netns) -> Result<OwnedFd> {
-    let inside = host.enter()?;
-    ip_batch(&format!(
-        "link add {UPLINK} type veth peer name {CLIENT_LINK} netns {}\n\
-             addr add {HOST_V4}/24 dev {UPLINK}\n\
+/// Lays the wire.
+fn link(client: &Netns, host: &Netns) -> Result<()> {
+    host.ip(&format!("link add {UPLINK} type veth peer name {CLIENT_LINK} netns {}", client.name()))
+}
+
+/// Gives the NICs on both sides what they need. What is returned keeps a program on the client's.
+fn plug(client: &Netns, host: &Netns) -> Result<OwnedFd> {
+    host.ip(&format!(
+        "addr add {HOST_V4}/24 dev {UPLINK}\n\
              addr add {HOST_V6}/64 dev {UPLINK} nodad\n\
-             link set {UPLINK} up\n",
-        client.name()
+             link set {UPLINK} up\n"
     ))?;
-    drop(inside);
     let inside = client.enter()?;
     ip_batch(&format!(
         "addr add {CLIENT_V4}/24 dev {CLIENT_LINK}\n\
              addr add {CLIENT_V6}/64 dev {CLIENT_LINK} nodad\n\
              link set {CLIENT_LINK} up\n"
     ))?;
-    // What XDP redirects on the host must be complete frames, as from a real wire.
-    for offload in [ethtool::TX_CHECKSUM, ethtool::TSO, ethtool::GSO] {
-        ethtool::set(CLIENT_LINK, offload, false)?;
-    }
     let pass = xdp_pass::attach(CLIENT_LINK)?;
     // linkwatch brings a link's routes up when it gets round to it, which may be a second later. Asked about one
     // link (no dump), the kernel does it first (rtnl_getlink).

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
+use crate::line::Faults;
+
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,8 +19,15 @@ pub enum Order {
         /// Well or not.
         well: bool,
     },
-    /// Signal to the agent.
-    Agent(AgentOrder),
+    /// Signal to a program.
+    Program(Program, ProgramOrder),
+    /// What happens to TCP segments on their way in and out.
+    Lines {
+        /// From the host.
+        inbound: Faults,
+        /// To the host.
+        outbound: Faults,
+    },
     /// Send these frames (hexadecimal, from the Ethernet header on), whatever they are.
     Inject(Vec<String>),
     /// Send them again and again.
@@ -36,13 +45,23 @@ pub enum Order {
     CaptureStop,
 }
 
-/// What happens to the agent.
+/// A program inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AgentOrder {
-    /// SIGKILL: it falls silent.
+pub enum Program {
+    /// The guest agent.
+    Agent,
+    /// Redis.
+    Redis,
+}
+
+/// What happens to a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramOrder {
+    /// SIGKILL: it falls silent; its kernel closes its connections.
     Kill,
-    /// SIGTERM: the guest is shut down in an orderly way.
+    /// SIGTERM: it shuts down in an orderly way.
     Terminate,
     /// It is started again if it does not run.
     Start,

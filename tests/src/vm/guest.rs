@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::verbs::Member;
-use crate::load::By;
 use crate::netns::ip_batch;
 
 /// The NIC's name.
 pub(super) const NIC: &str = "eth0";
 
 /// Configures the calling thread's namespace: every guest of a pair alike.
-pub(super) fn configure(member: &Member, by: By, mtu: u32) -> Result<()> {
+pub(super) fn configure(member: &Member, mtu: u32) -> Result<()> {
     let mut lines = format!(
         "link set lo up\n\
          link set {NIC} address {} mtu {mtu} txqueuelen 10000 addrgenmode none\n",
@@ -23,7 +22,6 @@ pub(super) fn configure(member: &Member, by: By, mtu: u32) -> Result<()> {
     for (key, value) in [("ipv6/conf/eth0/accept_ra", "0"), ("ipv6/conf/eth0/autoconf", "0")] {
         fs::write(format!("/proc/sys/net/{key}"), value)?;
     }
-    number_connections_differently(by.slot)?;
     lines = format!(
         "link set {NIC} up\n\
          addr add 169.254.77.1/29 dev {NIC}\n\
@@ -55,7 +53,7 @@ pub(super) fn configure(member: &Member, by: By, mtu: u32) -> Result<()> {
 /// Namespaces of one kernel share its secrets: they would give connections nearly the same numbers, which no two real
 /// machines do. So slot 0's clock for timestamps has no random offset, slot 1's sequence numbers are SYN cookies (up to
 /// 2^31 away from slot 0's), and their windows are scaled differently.
-fn number_connections_differently(slot: u8) -> Result<()> {
+pub(super) fn number_connections_differently(slot: u8) -> Result<()> {
     let settings: &[(&str, &str)] = if slot == 0 {
         &[("tcp_timestamps", "2"), ("tcp_rmem", "4096 131072 33554432")]
     } else {

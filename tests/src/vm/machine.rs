@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::thread::UnshareFlags;
 
-use super::agent::Agent;
-use super::control::{AgentOrder, Answer, Order, from_hex, to_hex};
+use super::control::{Answer, Order, Program, ProgramOrder, from_hex, to_hex};
 use super::guest::{self, NIC};
 use super::place::Place;
+use super::programs::{Programs, REDIS, Runner};
 use super::services;
 use super::tap::{self, LARGEST, VNET_HEADER};
 use super::verbs::Member;
+use crate::line::{Faults, Line};
 use crate::load::By;
 
 /// Frames that a capture keeps at most; one that would keep more is refused at its end.
@@ -47,6 +48,12 @@ pub struct Options {
     /// How long an agent that was told to stop beats on.
     #[arg(long, default_value = "2s")]
     pub linger: String,
+    /// Serves Redis, too, and counts as well only while it does.
+    #[arg(long)]
+    pub redis: bool,
+    /// Numbers its connections nearly as the other member does.
+    #[arg(long)]
+    pub alike: bool,
 }
 
 /// Everything that the machine's threads share.
@@ -54,6 +61,8 @@ struct Machine {
     host: File,
     well: Arc<AtomicBool>,
     capture: Mutex<Option<Vec<String>>>,
+    inbound: Mutex<Line>,
+    outbound: Mutex<Line>,
 }
 
 /// Runs until killed. Calls `ready` when it serves.
@@ -67,26 +76,36 @@ pub(super) fn run(options: &Options, member: &Member, ready: impl FnOnce() -> Re
         .context("cannot make a network namespace")?;
     let nic = tap::plug_into(NIC)?;
     let by = By { slot: member.slot, generation: member.generation };
-    guest::configure(member, by, mtu)?;
+    guest::configure(member, mtu)?;
+    if !options.alike {
+        guest::number_connections_differently(by.slot)?;
+    }
 
     let well = Arc::new(AtomicBool::new(true));
-    let machine = Arc::new(Machine { host, well: Arc::clone(&well), capture: Mutex::default() });
+    let line = || Mutex::new(Line::new(Faults::NONE));
+    let (inbound, outbound) = (line(), line());
+    let machine =
+        Arc::new(Machine { host, well: Arc::clone(&well), capture: Mutex::default(), inbound, outbound });
     shuffle(&machine, nic)?;
     let mut addresses = member.entry.clone();
     addresses.push(IpAddr::V4(Ipv4Addr::from(hotpair_abi::ME_V4)));
     services::start(&addresses, by, &well)?;
 
-    let (orders, to_agent) = channel();
+    let (orders, to_programs) = channel();
     listen(&place.control(member.generation), &machine, orders)?;
     if let Some(owner) = options.owner {
         end_with(owner)?;
     }
-    let mut agent = Agent::new(options.agent.clone(), agent_arguments(options, member));
+    let agent = Runner::new(options.agent.clone(), agent_arguments(options, member));
+    let mut programs = Programs { agent, redis: Runner::redis() };
+    if options.redis {
+        programs.order(Program::Redis, ProgramOrder::Start)?;
+    }
     if options.interval != "0" && !options.lab.join(NO_AGENT).exists() {
-        agent.order(AgentOrder::Start)?;
+        programs.order(Program::Agent, ProgramOrder::Start)?;
     }
     ready()?;
-    keep(&mut agent, &to_agent)
+    keep(&mut programs, &to_programs)
 }
 
 fn agent_arguments(options: &Options, member: &Member) -> Vec<String> {
@@ -94,9 +113,13 @@ fn agent_arguments(options: &Options, member: &Member) -> Vec<String> {
     let boot_id =
         format!("{:x}", (std::process::id() as u64) << 32 | member.generation << 1 | u64::from(member.slot));
     let health = format!("http:{}/health", services::HEALTH);
-    [
+    let redis = format!("tcp:{REDIS}");
+    let mut checks = vec!["--check", &health];
+    if options.redis {
+        checks.extend(["--check", &redis]);
+    }
+    let others = [
         ["--interval", &options.interval],
-        ["--check", &health],
         ["--check-interval", "10ms"],
         ["--rise", "1"],
         ["--fall", "1"],
@@ -104,17 +127,17 @@ fn agent_arguments(options: &Options, member: &Member) -> Vec<String> {
         ["--boot-id", &boot_id],
         ["--status-file", "/nonexistent/status.json"],
         ["--realtime", "10"],
-    ]
-    .concat()
-    .into_iter()
-    .map(str::to_string)
-    .collect()
+    ];
+    [checks, others.concat()].concat().into_iter().map(str::to_string).collect()
 }
 
-/// The main thread's life: the agent is its child and would die with it.
-fn keep(agent: &mut Agent, orders: &Receiver<(AgentOrder, Sender<Result<()>>)>) -> Result<()> {
-    while let Ok((order, done)) = orders.recv() {
-        let _ = done.send(agent.order(order));
+/// An order to a program, and where to say that it is done.
+type ToProgram = (Program, ProgramOrder, Sender<Result<()>>);
+
+/// The main thread's life: the programs are its children and would die with it.
+fn keep(programs: &mut Programs, orders: &Receiver<ToProgram>) -> Result<()> {
+    while let Ok((program, order, done)) = orders.recv() {
+        let _ = done.send(programs.order(program, order));
     }
     bail!("nobody gives orders any more")
 }
@@ -138,8 +161,11 @@ fn shuffle(machine: &Arc<Machine>, nic: File) -> Result<()> {
             {
                 kept.push(to_hex(&buffer[VNET_HEADER.min(length)..length]));
             }
-            // A guest that is down loses frames, as it should.
-            let _ = to_nic.write(&buffer[..length]);
+            let mut line = inbound.inbound.lock().unwrap_or_else(PoisonError::into_inner);
+            line.carry(&buffer[..length], VNET_HEADER, |frame| {
+                // A guest that is down loses frames, as it should.
+                let _ = to_nic.write(frame);
+            });
         }
     })?;
     thread::Builder::new().name("to-host".to_string()).spawn(move || {
@@ -150,7 +176,10 @@ fn shuffle(machine: &Arc<Machine>, nic: File) -> Result<()> {
                 pause();
                 continue;
             };
-            let _ = (&outbound.host).write(&buffer[..length]);
+            let mut line = outbound.outbound.lock().unwrap_or_else(PoisonError::into_inner);
+            line.carry(&buffer[..length], VNET_HEADER, |frame| {
+                let _ = (&outbound.host).write(frame);
+            });
         }
     })?;
     Ok(())
@@ -175,32 +204,24 @@ fn pause() {
 }
 
 /// Takes orders on a socket in the lab's directory.
-fn listen(
-    socket: &Path,
-    machine: &Arc<Machine>,
-    to_agent: Sender<(AgentOrder, Sender<Result<()>>)>,
-) -> Result<()> {
+fn listen(socket: &Path, machine: &Arc<Machine>, to_programs: Sender<ToProgram>) -> Result<()> {
     let _ = std::fs::remove_file(socket);
     let listener =
         UnixListener::bind(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
     let machine = Arc::clone(machine);
     thread::Builder::new().name("control".to_string()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            let _ = converse(&stream, &machine, &to_agent);
+            let _ = converse(&stream, &machine, &to_programs);
         }
     })?;
     Ok(())
 }
 
-fn converse(
-    stream: &UnixStream,
-    machine: &Machine,
-    to_agent: &Sender<(AgentOrder, Sender<Result<()>>)>,
-) -> Result<()> {
+fn converse(stream: &UnixStream, machine: &Machine, to_programs: &Sender<ToProgram>) -> Result<()> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     let answer =
-        serde_json::from_str(&line).map_err(Into::into).and_then(|order| obey(order, machine, to_agent));
+        serde_json::from_str(&line).map_err(Into::into).and_then(|order| obey(order, machine, to_programs));
     let answer = answer.unwrap_or_else(|error| Answer::Refused(format!("{error:#}")));
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
@@ -209,16 +230,16 @@ fn converse(
     Ok(())
 }
 
-fn obey(
-    order: Order,
-    machine: &Machine,
-    to_agent: &Sender<(AgentOrder, Sender<Result<()>>)>,
-) -> Result<Answer> {
+fn obey(order: Order, machine: &Machine, to_programs: &Sender<ToProgram>) -> Result<Answer> {
     match order {
         Order::Health { well } => machine.well.store(well, Ordering::Relaxed),
-        Order::Agent(order) => {
+        Order::Lines { inbound, outbound } => {
+            machine.inbound.lock().unwrap_or_else(PoisonError::into_inner).set(inbound);
+            machine.outbound.lock().unwrap_or_else(PoisonError::into_inner).set(outbound);
+        }
+        Order::Program(program, order) => {
             let (done, result) = channel();
-            to_agent.send((order, done)).ok().context("the machine is ending")?;
+            to_programs.send((program, order, done)).ok().context("the machine is ending")?;
             result.recv().context("the machine is ending")??;
         }
         Order::Inject(frames) => {

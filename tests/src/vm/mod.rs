@@ -8,14 +8,15 @@ pub mod control;
 pub mod fault;
 pub mod place;
 
-mod agent;
 mod guest;
 mod machine;
+mod programs;
 mod services;
 pub(crate) mod tap;
 mod verbs;
 
 pub(crate) use machine::prefer_at;
 pub use machine::{NO_AGENT, Options as MachineOptions};
+pub use programs::REDIS;
 pub use services::echo;
 pub use verbs::{Member, REFUSE_STOP, Verb, run};

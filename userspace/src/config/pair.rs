@@ -71,7 +71,7 @@ fn read_one(
     let compare = or_default(section.get("compare"), Value::boolean, true);
     let lag_limit = or_default(
         section.get("lag_limit"),
-        |value| value.time(&(MILLISECOND..=SECOND)),
+        |value| value.time(&(MILLISECOND..=60 * SECOND)),
         Duration::from_millis(10),
     );
     let vm = read_vm(&mut section, kind);

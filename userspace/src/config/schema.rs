@@ -84,7 +84,7 @@ pub const SCHEMA: &[Key] = &[
     key("pair", "takeover", "\"mirror\" or \"address\"", "\"mirror\"", Is("\"mirror\"")),
     key("pair", "ack", "\"both\", \"primary\" or \"none\"", "\"both\"", Is("\"both\"")),
     key("pair", "compare", "true or false", "true", Is("true")),
-    key("pair", "lag_limit", "a time from 1ms to 1s", "\"10ms\"", Is("\"10ms\"")),
+    key("pair", "lag_limit", "a time from 1ms to 1m", "\"10ms\"", Is("\"10ms\"")),
     key("pair", "domain", "a string, the file of the libvirt domain template", "\"web.xml\"", Nothing),
     key(
         "pair",

@@ -30,6 +30,10 @@ const PACKAGES: &[Package] = &[
     package("qemu-utils", "qemu-img: overlays and the demo's image"),
     package("iproute2", "ip: namespaces of the labs"),
     package("tcpdump", "captures in tests"),
+    package(
+        "redis-tools",
+        "redis-check-rdb: called redis-server, it is the server of the tests, without a service",
+    ),
     package("keepalived", "`bench failover` measures it beside hotpair"),
     package("busybox-static", "the demo guest's initramfs"),
     package("cpio", "packs the demo guest's initramfs"),
@@ -183,6 +187,7 @@ fn elsewhere(wanted: &[&Package]) -> Result<usize> {
         "qemu-system-x86_64",
         "qemu-img",
         "tcpdump",
+        "redis-check-rdb",
         "keepalived",
         "busybox",
         "mke2fs",

@@ -1,0 +1,174 @@
+//! Downloads, uploads and requests through a failover over lines that lose, double and delay segments, and with clients
+//! of all kinds.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hotpair_tests::dice::Dice;
+use hotpair_tests::lab::Lab;
+use hotpair_tests::line::Faults;
+use hotpair_tests::stream::Conversation;
+
+use super::{Busy, kill_primary, patient, soaking};
+use crate::scenario::protected;
+
+/// What is bad, and what the client is like.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    name: &'static str,
+    /// What happens to copies on their way to the standby.
+    to_standby: Faults,
+    /// What happens to segments of the standby before anybody has seen them.
+    from_standby: Faults,
+    /// What happens to segments of the client.
+    from_client: Faults,
+    /// What happens to segments on their way to the client.
+    to_client: Faults,
+    timestamps: bool,
+    sack: bool,
+    scaling: bool,
+    /// The largest segment, both ways.
+    mss: u32,
+}
+
+/// A good line and an ordinary client.
+const PLAIN: Case = Case {
+    name: "plain",
+    to_standby: Faults::NONE,
+    from_standby: Faults::NONE,
+    from_client: Faults::NONE,
+    to_client: Faults::NONE,
+    timestamps: true,
+    sack: true,
+    scaling: true,
+    mss: 1460,
+};
+
+/// What the suite runs: each fault and each client once, and all faults together.
+const SHORT: &[Case] = &[
+    Case { name: "copies lost", to_standby: Faults::LOSS_5, ..PLAIN },
+    Case { name: "requests lost", from_client: Faults::LOSS_1, ..PLAIN },
+    Case { name: "answers lost", to_client: Faults::LOSS_1, ..PLAIN },
+    Case {
+        name: "everything, small segments",
+        to_standby: Faults::ALL,
+        from_standby: Faults::ALL,
+        from_client: Faults::ALL,
+        to_client: Faults::ALL,
+        mss: 536,
+        ..PLAIN
+    },
+    Case { name: "no SACK, copies lost", to_standby: Faults::LOSS_1, sack: false, ..PLAIN },
+    Case { name: "no window scaling", scaling: false, ..PLAIN },
+];
+
+/// Clients without timestamps: SYN cookies, by which members are told apart elsewhere, then offer no options at all.
+const SHORT_ALIKE: &[Case] = &[
+    Case { name: "no timestamps, copies lost", to_standby: Faults::LOSS_1, timestamps: false, ..PLAIN },
+    Case {
+        name: "no options, everything",
+        to_standby: Faults::ALL,
+        from_client: Faults::ALL,
+        to_client: Faults::ALL,
+        timestamps: false,
+        sack: false,
+        scaling: false,
+        mss: 536,
+        ..PLAIN
+    },
+];
+
+/// Every fault on every leg, with every client.
+fn long(timestamps: bool) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for faults in [Faults::NONE, Faults::LOSS_1, Faults::LOSS_5, Faults::LATE, Faults::TWICE, Faults::ALL] {
+        for (leg, case) in [
+            ("to the standby", Case { to_standby: faults, ..PLAIN }),
+            ("from the standby", Case { from_standby: faults, ..PLAIN }),
+            ("from the client", Case { from_client: faults, ..PLAIN }),
+            ("to the client", Case { to_client: faults, ..PLAIN }),
+        ] {
+            for mss in [536, 1460] {
+                for (sack, scaling) in [(true, true), (false, true), (true, false), (false, false)] {
+                    cases.push(Case { name: leg, timestamps, sack, scaling, mss, ..case });
+                }
+            }
+        }
+    }
+    cases
+}
+
+fn all_go_on(test: &str, short: &[Case], timestamps: bool) -> Result<()> {
+    // A copy that is lost is sent again by the client's timer at the latest, if the standby is waited for so long.
+    let builder = patient().lag_limit(Duration::from_secs(30));
+    let builder = if timestamps { builder } else { builder.alike() };
+    let Some(lab) = protected(test, builder.cable())? else { return Ok(()) };
+    let mut dice = Dice::new(test)?;
+    let cases = if soaking() { [short, &long(timestamps)].concat() } else { short.to_vec() };
+    for case in cases {
+        one_case(&lab, &case, &mut dice).with_context(|| format!("{case:?}; {}", counters(&lab)))?;
+    }
+    Ok(())
+}
+
+fn counters(lab: &Lab) -> String {
+    let counters = lab.show().map(|show| show.counters).unwrap_or_default();
+    let tcp = counters.iter().filter(|count| count.name.starts_with("tcp_") && count.packets > 0);
+    tcp.map(|count| format!("{} {}", count.name, count.packets)).collect::<Vec<_>>().join(", ")
+}
+
+/// A failover in the middle of two downloads, two uploads and two series of requests, over IPv4 and IPv6.
+fn one_case(lab: &Lab, case: &Case, dice: &mut Dice) -> Result<()> {
+    eprintln!("{case:?}");
+    let flag = |on: bool| if on { "1" } else { "0" };
+    lab.client().set("ipv4/tcp_timestamps", flag(case.timestamps))?;
+    lab.client().set("ipv4/tcp_sack", flag(case.sack))?;
+    lab.client().set("ipv4/tcp_window_scaling", flag(case.scaling))?;
+    let (v4, v6) = (case.mss + 40, (case.mss + 60).clamp(1280, 1500));
+    lab.client().netns().ip(&format!(
+        "route replace 203.0.113.0/24 dev lan0 src 203.0.113.1 advmss {} mtu lock {v4}\n\
+         route replace 2001:db8::/64 dev lan0 advmss {} mtu lock {v6}",
+        case.mss, case.mss
+    ))?;
+    let open = |what: &str, v6| -> Result<(String, Conversation)> {
+        Ok((format!("{what} over IPv{}, {}", if v6 { 6 } else { 4 }, case.name), super::open(lab, v6)?))
+    };
+    let mut clients = Vec::new();
+    for v6 in [false, true] {
+        let (name, conversation) = open("download", v6)?;
+        clients.push(Busy::start(&name, conversation, |c| c.download(512 << 10)));
+        let (name, conversation) = open("upload", v6)?;
+        clients.push(Busy::start(&name, conversation, |c| c.upload(512 << 10)));
+        let (name, conversation) = open("requests", v6)?;
+        clients.push(Busy::start(&name, conversation, Conversation::increment));
+    }
+    // Only now: a standby that misses the handshake has tests of its own.
+    let standby = lab.standby()?;
+    standby.set_lines(case.to_standby, case.from_standby)?;
+    lab.set_lines(case.from_client, case.to_client)?;
+    for client in &clients {
+        client.goes_on(2)?;
+    }
+    dice.wait(100);
+    kill_primary(lab)?;
+    for client in &clients {
+        client.goes_on(2)?;
+    }
+    lab.set_lines(Faults::NONE, Faults::NONE)?;
+    for client in clients {
+        client.stop()?;
+    }
+    standby.set_lines(Faults::NONE, Faults::NONE)?;
+    lab.wait_protected()?;
+    Ok(())
+}
+
+#[test]
+fn transfers_over_bad_lines_go_on() -> Result<()> {
+    all_go_on("transfers_over_bad_lines_go_on", SHORT, true)
+}
+
+#[test]
+fn transfers_of_clients_without_timestamps_go_on() -> Result<()> {
+    all_go_on("transfers_of_clients_without_timestamps_go_on", SHORT_ALIKE, false)
+}

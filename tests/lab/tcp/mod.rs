@@ -1,0 +1,89 @@
+//! Connections of real Linux TCP stacks through failovers: what each test needs.
+
+mod loss;
+mod redis;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hotpair_tests::lab::{Lab, Machine};
+use hotpair_tests::stream::Conversation;
+use hotpair_tests::wait::wait_until;
+
+use crate::takeover::{open, patient};
+
+/// `cargo xtask test --soak` takes its time.
+fn soaking() -> bool {
+    std::env::var_os("HOTPAIR_SOAK").is_some()
+}
+
+/// Kills the primary, and waits until the other member serves.
+fn kill_primary(lab: &Lab) -> Result<()> {
+    taken_over(lab, Machine::kill)
+}
+
+/// Does this to the primary, and waits until the other member serves.
+fn taken_over(lab: &Lab, fault: impl FnOnce(&Machine) -> Result<()>) -> Result<()> {
+    let old = lab.primary()?;
+    fault(&old)?;
+    lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
+    Ok(())
+}
+
+/// A client that repeats a round over one connection until it is told to stop.
+struct Busy {
+    what: String,
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
+    thread: Option<JoinHandle<Result<Duration>>>,
+}
+
+impl Busy {
+    /// Begins. The conversation's longest gap is what [`Busy::stop`] returns.
+    fn start(
+        what: &str,
+        mut conversation: Conversation,
+        mut round: impl FnMut(&mut Conversation) -> Result<()> + Send + 'static,
+    ) -> Busy {
+        let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&rounds));
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                round(&mut conversation)
+                    .with_context(|| format!("in round {}", counted.load(Ordering::Relaxed)))?;
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(conversation.take_gap())
+        });
+        Busy { what: what.to_owned(), stop, rounds, thread: Some(thread) }
+    }
+
+    /// Waits until it has done so many more rounds, or has failed.
+    fn goes_on(&self, rounds: u64) -> Result<()> {
+        let wanted = self.rounds.load(Ordering::Relaxed) + rounds;
+        wait_until(&format!("{} to go on", self.what), Duration::from_secs(40), || {
+            self.rounds.load(Ordering::Relaxed) >= wanted
+                || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        })
+    }
+
+    /// Ends after the present round. The longest gap it has seen.
+    fn stop(mut self) -> Result<Duration> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("it runs")?;
+        let gap = thread.join().expect("no panic").with_context(|| self.what.clone())?;
+        let rounds = self.rounds.load(Ordering::Relaxed);
+        eprintln!("{}: {rounds} rounds, longest gap {gap:?}", self.what);
+        ensure!(rounds > 1, "{}: only {rounds} rounds", self.what);
+        Ok(gap)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
