@@ -155,6 +155,10 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
         return drop(row, Counter::UplinkUnparsed);
     }
     if word.mirror() && tcp::is_segment(ip) && role::carries_tcp(pair) {
+        let speaker = voice::active(word, role::tripped(pair)) as u32 ^ taken_over as u32;
+        if let Some(scratch) = maps::scratch() {
+            tcp::scene(scratch, pair, word, speaker);
+        }
         let _ = from_client::from_client(frame, link, ip, id);
     }
     let (why, action) = if word.mirror() {

@@ -1,11 +1,12 @@
 //! A service whose members answer with different bytes: noticed, never in the way, and never mixed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hotpair::api::types::Flows;
 use hotpair_tests::lab::Lab;
-use hotpair_tests::stream::Conversation;
+use hotpair_tests::stream::{Conversation, PORT};
 use hotpair_tests::wait::wait_until;
 
 use crate::scenario::protected;
@@ -70,8 +71,13 @@ fn members_that_answer_differently_are_noticed_and_their_connection_is_reset() -
     lab.wait_protected()?;
 
     kill(&lab)?;
-    for mut conversation in conversations {
+    for (mut conversation, v6) in conversations.into_iter().zip([false, true]) {
         is_reset(conversation.random(1000))?;
+        // Its port is free again, for the client and for us.
+        let (from, to) = (conversation.local()?, SocketAddr::new(lab.client().entry(v6)?, PORT));
+        drop(conversation);
+        let _inside = lab.client().netns().enter()?;
+        Conversation::open_from(from, to)?.random(1000).context("again from the same port")?;
     }
     agreeing.increment()?;
     agreeing.download(1_000_000)?;

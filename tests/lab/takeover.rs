@@ -127,6 +127,19 @@ fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
     second.increment()?;
     let error = first.increment().expect_err("nobody has it any more");
     ensure!(format!("{error:#}").contains("reset"), "reset, not a silence: {error:#}");
+
+    // Its port is free again, for the client and for us.
+    lab.wait_protected()?;
+    let (from, to) = (first.local()?, SocketAddr::new(lab.client().entry(false)?, PORT));
+    drop(first);
+    let mut third = {
+        let _inside = lab.client().netns().enter()?;
+        Conversation::open_from(from, to)?
+    };
+    third.increment()?;
+    third.download(1 << 20)?;
+    let seen = flows()?;
+    ensure!(seen.iter().any(|(verdict, _)| verdict == "in_sync"), "{seen:?}");
     Ok(())
 }
 

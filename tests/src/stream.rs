@@ -178,6 +178,28 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// Connects from this address and port.
+    ///
+    /// # Errors
+    /// When the port is taken, or nobody answers.
+    pub fn open_from(from: SocketAddr, to: SocketAddr) -> Result<Conversation> {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket(family, SocketType::STREAM, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &from).with_context(|| format!("binding to {from}"))?;
+        connect(&socket, &to).with_context(|| format!("connecting from {from} to {to}"))?;
+        Conversation::over(socket.into())
+    }
+
+    /// The client's own address and port.
+    ///
+    /// # Errors
+    /// When the kernel does not know.
+    pub fn local(&self) -> Result<SocketAddr> {
+        self.stream.local_addr().context("no address of its own")
+    }
+
     /// Connects, within this time.
     ///
     /// # Errors
@@ -185,6 +207,10 @@ impl Conversation {
     pub fn open(to: SocketAddr, within: Duration) -> Result<Conversation> {
         let stream =
             TcpStream::connect_timeout(&to, within).with_context(|| format!("connecting to {to}"))?;
+        Conversation::over(stream)
+    }
+
+    fn over(stream: TcpStream) -> Result<Conversation> {
         stream.set_nodelay(true)?;
         // Whatever hangs for longer has failed.
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -208,11 +234,10 @@ impl Conversation {
         std::mem::take(&mut self.gaps).into_iter().map(|(_, gap)| gap).max().unwrap_or_default()
     }
 
-    /// The longest time without progress that was not over at this moment.
+    /// The longest time without progress that was not over at this moment, and when it was over.
     #[must_use]
-    pub fn gap_since(&self, moment: Instant) -> Duration {
-        let later = self.gaps.iter().filter(|(end, _)| *end > moment);
-        later.map(|(_, gap)| *gap).max().unwrap_or_default()
+    pub fn gap_since(&self, moment: Instant) -> Option<(Instant, Duration)> {
+        self.gaps.iter().filter(|(end, _)| *end > moment).max_by_key(|(_, gap)| *gap).copied()
     }
 
     /// From now on the other end's machine serves this connection before whatever else it does. The connection must not

@@ -1,6 +1,8 @@
 //! What a segment of the client changes.
 
-use crate::tcp::connection::{ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, OUT_FIN, UNHEARD};
+use crate::tcp::connection::{
+    ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, OUT_FIN, Scene, UNHEARD, Verdict,
+};
 use crate::tcp::segment::{ACK, FIN, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
 
@@ -9,14 +11,28 @@ use crate::tcp::seq::{after, later};
 const LARGEST_WINDOW: u32 = 1 << 30;
 
 impl Connection {
-    /// Whether this SYN begins a connection: on a fresh row, or anew. A SYN on a connection that lives does not: its server answers with a
-    /// challenge (RFC 9293 section 3.10.7.4), and only the client's RST then ends it.
+    /// Whether this SYN begins a connection: on a fresh row, or anew. A SYN on a connection that lives does not: its
+    /// server answers with a challenge (RFC 9293 section 3.10.7.4), and only the client's RST then ends it. One that could
+    /// not be carried over does not live: the client was told so, and may use its port again.
     #[inline(always)]
     #[must_use]
-    pub const fn is_begun_anew_by(&self, syn: &Segment) -> bool {
+    pub const fn is_begun_anew_by(&self, syn: &Segment, scene: &Scene) -> bool {
         self.created_ns == 0
             || self.flags & CLOSED != 0
             || (self.flags & HAS_BASE == 0 && self.client.isn != syn.seq)
+            || self.is_lost(scene)
+    }
+
+    /// Whether it could not be carried over to whoever speaks now, be that noticed already ([`Connection::turn`]) or not.
+    /// During a planned change it stays with the one who speaks ([`Connection::settle`]).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_lost(&self, scene: &Scene) -> bool {
+        self.verdict == Verdict::Lost as u32
+            || (scene.handover == 0
+                && self.flags & HAS_BASE != 0
+                && self.speaker != scene.speaker
+                && !self.survives(scene.speaker, scene))
     }
 
     /// A segment of the client, other than a SYN.
@@ -71,7 +87,7 @@ impl Connection {
 
     /// Whether its row may be forgotten: nobody will speak of it any more, or if so, as of a stranger.
     #[must_use]
-    pub const fn is_past(&self, now_ns: u64) -> bool {
+    pub const fn is_past(&self, scene: &Scene) -> bool {
         const SECOND: u64 = 1_000_000_000;
         /// 2 MSL as Linux has it (`TCP_TIMEWAIT_LEN`).
         const TIME_WAIT: u64 = 60 * SECOND;
@@ -79,8 +95,8 @@ impl Connection {
         const HANDSHAKE: u64 = 63 * SECOND;
         /// An established connection without a word: as long as Linux's own connection tracking waits.
         const IDLE: u64 = 5 * 24 * 3600 * SECOND;
-        let silent = now_ns.saturating_sub(self.heard_ns);
-        if self.flags & CLOSED != 0 {
+        let silent = scene.now_ns.saturating_sub(self.heard_ns);
+        if self.flags & CLOSED != 0 || self.is_lost(scene) {
             silent > TIME_WAIT
         } else if self.flags & ANSWERED == 0 {
             silent > HANDSHAKE

@@ -5,16 +5,16 @@ use hotpair_abi::packet::{Ip, Link};
 use hotpair_abi::tcp::segment::{ACK, SYN};
 
 use crate::count::{count, row};
+use crate::maps;
 use crate::packet::XdpFrame;
 use crate::tcp::{From, key, locked, lookup, read};
-use crate::{maps, role};
 
 /// Takes the place of the destination MAC, which `to_guest` then writes: says that this is a segment of a known connection,
 /// so that all other packets need not be looked into again. Locally administered and not of our own prefix.
 pub const KNOWN: [u16; 3] =
     [u16::from_ne_bytes([0x06, b'h']), u16::from_ne_bytes(*b"pT"), u16::from_ne_bytes(*b"CP")];
 
-/// Notes a segment. `None`: its pair's connections are nobody's concern, or it cannot be read; it goes on as it is.
+/// Notes a segment, of the scene that is in the scratch. `None`: its pair's connections are nobody's concern, or it cannot be read; it goes on as it is.
 #[inline(never)]
 pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, pair: u32) -> Option<()> {
     let scratch = maps::scratch()?;
@@ -32,12 +32,12 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, pair: u32) -> Option<(
         }
     }
     let connection = connection?;
-    let now = role::now_ns();
+    let now = scratch.scene.now_ns;
     let mac = link.src.bytes();
     let segment = &scratch.segment;
     locked(connection, |connection| {
         if begins {
-            if connection.is_begun_anew_by(segment) {
+            if connection.is_begun_anew_by(segment, &scratch.scene) {
                 connection.begin(segment, pair, now);
             }
         } else {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hotpair_abi::PairId;
+
 use super::{Shared, boottime};
 
 /// Between two looks.
@@ -19,7 +21,7 @@ pub(super) async fn forget(shared: Arc<Shared>) {
         let swept = tokio::task::spawn_blocking(move || {
             let now = boottime();
             for (tuple, connection) in plane.all_connections()? {
-                if connection.is_past(now) {
+                if connection.is_past(&plane.scene(PairId(connection.pair), now)) {
                     plane.forget_connection(&tuple)?;
                 }
             }

@@ -77,20 +77,24 @@ fn a_standby_that_resets_is_not_waited_for() {
 
 #[test]
 fn a_row_is_forgotten_when_nobody_speaks_of_it_any_more() {
-    const SECOND: u64 = 1_000_000_000;
-    let begun = Wire::new().scene.now_ns;
+    let past = |wire: &Wire, seconds: u64| {
+        let now_ns = wire.scene.now_ns + seconds * 1_000_000_000;
+        wire.connection.is_past(&Scene { now_ns, ..wire.scene })
+    };
     let mut opening = Wire::new();
     opening.syn();
-    assert!(
-        !opening.connection.is_past(begun + 62 * SECOND) && opening.connection.is_past(begun + 64 * SECOND)
-    );
+    assert!(!past(&opening, 62) && past(&opening, 64));
     let open = Wire::open();
-    assert!(!open.connection.is_past(begun + 24 * 3600 * SECOND), "an idle connection lives");
+    assert!(!past(&open, 24 * 3600), "an idle connection lives");
     let mut closed = Wire::open();
     closed.connection.flags |= CLOSED;
-    assert!(
-        !closed.connection.is_past(begun + 59 * SECOND) && closed.connection.is_past(begun + 61 * SECOND)
-    );
+    assert!(!past(&closed, 59) && past(&closed, 61));
+    // Its client was told so, and will not speak of it again.
+    let mut lost = Wire::open();
+    lost.scene.speaker = 1;
+    assert!(!past(&lost, 61), "it goes on");
+    lost.scene.since_ns[1] = lost.scene.now_ns + 1;
+    assert!(!past(&lost, 59) && past(&lost, 61));
 }
 
 #[test]

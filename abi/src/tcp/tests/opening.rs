@@ -59,12 +59,28 @@ fn different_options_are_not_protected() {
 fn a_syn_on_a_living_connection_changes_nothing() {
     let wire = Wire::open();
     let syn = Segment { seq: 5, flags: SYN, ..Segment::default() };
-    assert!(!wire.connection.is_begun_anew_by(&syn));
+    assert!(!wire.connection.is_begun_anew_by(&syn, &wire.scene));
     let again = Segment { seq: C, ..syn };
-    assert!(!wire.connection.is_begun_anew_by(&again));
+    assert!(!wire.connection.is_begun_anew_by(&again, &wire.scene));
     let mut over = wire.connection;
     over.flags |= crate::tcp::connection::CLOSED;
-    assert!(over.is_begun_anew_by(&syn));
+    assert!(over.is_begun_anew_by(&syn, &wire.scene));
+}
+
+#[test]
+fn a_port_whose_connection_was_lost_at_a_takeover_can_be_used_again() {
+    let mut wire = Wire::open();
+    let syn = Segment { seq: 5, flags: SYN, ..Segment::default() };
+    // It goes on with the standby: it lives.
+    wire.scene.speaker = 1;
+    assert!(!wire.connection.is_begun_anew_by(&syn, &wire.scene));
+    // This one did not know it; nobody has said anything on it since.
+    wire.scene.since_ns[1] = wire.scene.now_ns + 1;
+    assert!(wire.connection.is_begun_anew_by(&syn, &wire.scene));
+    wire.connection.turn(&wire.scene);
+    assert!(wire.connection.is_begun_anew_by(&syn, &wire.scene), "and when it is known");
+    wire.connection.begin(&syn, 3, wire.scene.now_ns);
+    assert_eq!(verdict(&wire), (Verdict::Opening as u32, Why::Well as u32));
 }
 
 #[test]

@@ -43,9 +43,17 @@ impl Doing {
 struct Round {
     /// From the fault to the decision.
     detection: Duration,
-    /// Of each client, in the order of [`Doing::ALL`]: the longest time without progress that was not over then; `None`
-    /// if its connection did not go on.
-    gaps: [Option<Duration>; 3],
+    /// Of each client, in the order of [`Doing::ALL`]; `None` if its connection did not go on.
+    stalls: [Option<Stall>; 3],
+}
+
+/// A client's longest time without progress that was not over when the fault came, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    /// How long it was.
+    gap: f64,
+    /// When it was over, after the decision to fail over. Less than zero where the client did not even notice.
+    beyond: f64,
 }
 
 /// All rounds with one timeout, and enters the figures. `pace`: bytes a second each way at most, 0 for as many as can be.
@@ -63,8 +71,9 @@ pub(super) fn measure(sheet: &mut Sheet, timeout: Duration, of: u32, pace: u64) 
             continue;
         };
         if number == 1 || number == of || number.is_multiple_of(10) {
-            let gap = |gap: Option<Duration>| gap.map_or("none".to_owned(), |gap| format!("{:.1}", ms(gap)));
-            let gaps = round.gaps.map(gap).join(", ");
+            let gap =
+                |stall: Option<Stall>| stall.map_or("none".to_owned(), |stall| format!("{:.1}", stall.gap));
+            let gaps = round.stalls.map(gap).join(", ");
             say(format_args!(
                 "{name}: round {number} of {of}: detected after {:.1} ms, gaps {gaps} ms",
                 ms(round.detection)
@@ -77,8 +86,7 @@ pub(super) fn measure(sheet: &mut Sheet, timeout: Duration, of: u32, pace: u64) 
     let mut all = vec![series("detection", rounds.iter().map(|round| ms(round.detection)).collect())];
     let mut resets = Vec::new();
     for (index, doing) in Doing::ALL.into_iter().enumerate() {
-        let stall = |round: &Round| round.gaps[index].map(|gap| ms(gap) - ms(round.detection));
-        let stalls: Vec<f64> = rounds.iter().filter_map(stall).collect();
+        let stalls: Vec<Stall> = rounds.iter().filter_map(|round| round.stalls[index]).collect();
         let reset = rounds.len() - stalls.len();
         if reset > 0 {
             // The standby was later than it may be: docs/tcp.md says what becomes of such a connection.
@@ -86,7 +94,10 @@ pub(super) fn measure(sheet: &mut Sheet, timeout: Duration, of: u32, pace: u64) 
             resets.push(Series { values: vec![reset as f64], ..Series::new(name, "connections") });
         }
         ensure!(!stalls.is_empty(), "{name}: no {} went on", doing.name());
-        all.push(series(&format!("{}, stall beyond detection", doing.name()), stalls));
+        let of = |what, figure: fn(&Stall) -> f64| {
+            series(&format!("{}, {what}", doing.name()), stalls.iter().map(figure).collect())
+        };
+        all.extend([of("gap", |stall| stall.gap), of("stall beyond detection", |stall| stall.beyond)]);
     }
     if again > 0 {
         all.push(Series {
@@ -128,6 +139,8 @@ fn round(lab: &Lab, number: u32, pace: u64) -> Result<Option<Round>> {
         ensure!(disturbed, error);
     }
     let last_beat = last_beat(lab, old.slot())?;
+    // Or it is another one's already, on a machine that is busy.
+    disturbed |= lab.machine(old.slot()).is_ok_and(|machine| machine.generation() != old.generation());
     let after = lab.wait_pair("the survivor to serve", |pair| pair.epoch > before.epoch)?;
     // What comes after the first sign of life is the connection's life, too: a second pause counts.
     interrupt::pause(Duration::from_millis(250))?;
@@ -139,7 +152,10 @@ fn round(lab: &Lab, number: u32, pace: u64) -> Result<Option<Round>> {
             continue;
         }
         match conversation {
-            Ok(conversation) => *gap = Some(conversation.gap_since(fault_at)),
+            Ok(conversation) => {
+                *gap = conversation.gap_since(fault_at);
+                ensure!(gap.is_some(), "the {} did not notice a failover", doing.name());
+            }
             Err(error) if was_reset(&error) => {
                 say(format_args!("the {} was reset", doing.name()));
             }
@@ -156,7 +172,12 @@ fn round(lab: &Lab, number: u32, pace: u64) -> Result<Option<Round>> {
     });
     let detected = record.and_then(|record| record.detect_us).context("the history does not tell of it")?;
     let detection = Duration::from_nanos((last_beat + detected * 1000).saturating_sub(fault_ns));
-    Ok(Some(Round { detection, gaps }))
+    let decided = fault_at + detection;
+    let stall = |(end, gap): (Instant, Duration)| Stall {
+        gap: ms(gap),
+        beyond: ms(end.saturating_duration_since(decided)) - ms(decided.saturating_duration_since(end)),
+    };
+    Ok(Some(Round { detection, stalls: gaps.map(|gap| gap.map(stall)) }))
 }
 
 /// Anything else is a broken promise.
