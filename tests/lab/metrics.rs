@@ -11,7 +11,7 @@ use hotpair_tests::lab::{Lab, METRICS, PAIR};
 use hotpair_tests::wait::wait_for;
 
 /// Series by name and labels, as they are written.
-type Series = BTreeMap<String, f64>;
+pub(crate) type Series = BTreeMap<String, f64>;
 
 fn ask(lab: &Lab, request: &str) -> Result<(String, String)> {
     let _inside = lab.host().netns().enter()?;
@@ -25,7 +25,7 @@ fn ask(lab: &Lab, request: &str) -> Result<(String, String)> {
 }
 
 /// Asks as Prometheus does and understands every line, or says which it does not.
-fn scrape(lab: &Lab) -> Result<Series> {
+pub(crate) fn scrape(lab: &Lab) -> Result<Series> {
     let (head, body) = ask(lab, &format!("GET /metrics HTTP/1.1\r\nhost: {METRICS}\r\n\r\n"))?;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -7,10 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hotpair::api::types::Flows;
+use hotpair::api::types::{Carried, Flows, Record, RecordKind};
 use hotpair_tests::lab::{Builder, Lab};
 use hotpair_tests::stream::{Conversation, PORT};
 
+use hotpair_tests::wait::wait_for;
+
+use crate::metrics::scrape;
 use crate::scenario::protected;
 
 /// A lab that is not hurried into a failover of its own by a busy machine: a killed machine's tap tells sooner anyhow. Nor
@@ -89,10 +92,11 @@ fn requests_and_answers_go_on() -> Result<()> {
 }
 
 #[test]
-fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
-    let Some(lab) = protected("flows_says_who_would_go_on_and_why_not", patient())? else {
-        return Ok(());
-    };
+fn flows_says_who_would_go_on_and_why_not_and_so_it_comes() -> Result<()> {
+    let name = "flows_says_who_would_go_on_and_why_not_and_so_it_comes";
+    let Some(lab) = protected(name, patient().metrics())? else { return Ok(()) };
+    let none = lab.show()?;
+    ensure!(none.ack == "both" && none.tcp.is_some_and(|tcp| tcp.counts.is_empty()), "an empty sum");
     let flows = || -> Result<Vec<(String, String)>> {
         let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
         ensure!(
@@ -110,6 +114,7 @@ fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
     old.kill()?;
     lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
     lab.wait_protected()?;
+    ensure!(told_of_connections(&lab)?.0 == [Carried { went_on: 1, reset: 0 }]);
     // The new standby does not know the old connection, which lives.
     first.increment()?;
     let mut second = open(&lab, true)?;
@@ -119,6 +124,11 @@ fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
     ensure!(seen == [older, ("in_sync".to_owned(), String::new())], "{seen:?}");
     let text = lab.hotpair(&["flows", "web"])?.stdout;
     ensure!(text.contains("1 in_sync, 1 unprotected"), "{text}");
+    let text = lab.hotpair(&["show", "web"])?.stdout;
+    ensure!(text.contains("1 in_sync, 1 unprotected; the standby has all"), "{text}");
+    let series = scrape(&lab)?;
+    let connections = |verdict| series[&format!("hotpair_connections{{pair=\"web\",verdict=\"{verdict}\"}}")];
+    ensure!(connections("in_sync") == 1.0 && connections("unprotected") == 1.0 && connections("lost") == 0.0);
 
     // And so it is: the next failover resets the old one and carries the new one.
     let old = lab.primary()?;
@@ -127,6 +137,14 @@ fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
     second.increment()?;
     let error = first.increment().expect_err("nobody has it any more");
     ensure!(format!("{error:#}").contains("reset"), "reset, not a silence: {error:#}");
+    let (carried, text) = told_of_connections(&lab)?;
+    ensure!(carried == [Carried { went_on: 1, reset: 0 }, Carried { went_on: 1, reset: 1 }], "{carried:?}");
+    ensure!(text.contains("1 was reset (1: began before the present standby came)"), "{text}");
+    let series = scrape(&lab)?;
+    let ended = |outcome| {
+        series[&format!("hotpair_takeover_connections_total{{pair=\"web\",outcome=\"{outcome}\"}}")]
+    };
+    ensure!(ended("went_on") == 2.0 && ended("reset") == 1.0, "{series:?}");
 
     // Its port is free again, for the client and for us.
     lab.wait_protected()?;
@@ -141,6 +159,20 @@ fn flows_says_who_would_go_on_and_why_not() -> Result<()> {
     let seen = flows()?;
     ensure!(seen.iter().any(|(verdict, _)| verdict == "in_sync"), "{seen:?}");
     Ok(())
+}
+
+/// What the history says of connections, oldest first: a line for each failover, with its epoch; and the last one's words.
+fn told_of_connections(lab: &Lab) -> Result<(Vec<Carried>, String)> {
+    let told = wait_for("a line for each failover", SOON, || {
+        let history = lab.history()?;
+        let of = |kind| -> Vec<Record> { history.iter().filter(|line| line.kind == kind).cloned().collect() };
+        let (told, failovers) = (of(RecordKind::Connections), of(RecordKind::Failover));
+        let epochs = |lines: &[Record]| -> Vec<u64> { lines.iter().map(|line| line.epoch_after).collect() };
+        ensure!(epochs(&told) == epochs(&failovers), "{told:?}");
+        Ok(told)
+    })?;
+    let text = told.last().map(|record| record.text.clone()).unwrap_or_default();
+    Ok((told.iter().filter_map(|record| record.connections).collect(), text))
 }
 
 #[test]
@@ -215,7 +247,7 @@ fn a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted() -> Result<(
     let name = "a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted";
     let Some(lab) = protected(name, hasty())? else { return Ok(()) };
     let standby = lab.standby()?;
-    let mut gaps = Vec::new();
+    let (mut gaps, mut behind) = (Vec::new(), Vec::new());
     for round in 0..8 {
         lab.wait_protected()?;
         let mut conversation = open(&lab, round % 2 == 1)?;
@@ -224,10 +256,13 @@ fn a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted() -> Result<(
         standby.freeze()?;
         conversation.upload(4 << 20)?;
         gaps.push(conversation.take_gap());
+        behind.extend(lab.show()?.tcp);
         standby.thaw()?;
     }
     eprintln!("longest gaps {gaps:?}");
     gaps.sort();
+    // `hotpair show` says by how much. Not where this machine was so slow that the standby has been replaced meanwhile.
+    ensure!(behind.iter().any(|tcp| tcp.lag_bytes > 1 << 20 && tcp.lag_ms > 0.0), "{behind:?}");
     // Not one of the client's own timers, which begin at 200 ms.
     ensure!(gaps[gaps.len() / 2] < Duration::from_millis(100), "{gaps:?}");
     let counters = lab.show()?.counters;

@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use hotpair::api::types::{
-    API_VERSION, Count, Done, HypervisorStatus, MemberPhase, MemberStatus, PairStatus, Protection, Record,
-    RecordKind, Refusal, Show, Status,
+    API_VERSION, Carried, Count, Done, FlowCount, HypervisorStatus, MemberPhase, MemberStatus, PairStatus,
+    Protection, Record, RecordKind, Refusal, Show, Status, Tcp,
 };
 use serde_json::{Value, json};
 
@@ -118,6 +118,7 @@ fn record() -> Record {
         detected_by: Some("hypervisor".into()),
         detect_us: Some(1_900),
         flip_us: Some(20.0),
+        connections: Some(Carried { went_on: 3, reset: 1 }),
         text: "slot 1 serves".into(),
     }
 }
@@ -167,6 +168,12 @@ fn show(protection: Protection) -> Show {
         interval_ms: 2.0,
         timeout_ms: 8.0,
         auto_replace: true,
+        ack: "both".into(),
+        tcp: Some(Tcp {
+            counts: vec![FlowCount { verdict: "in_sync".into(), connections: 3 }],
+            lag_bytes: 1460,
+            lag_ms: 2.5,
+        }),
         counters: vec![Count { name: "to_both".into(), packets: 12 }],
     }
 }
@@ -194,6 +201,8 @@ fn the_exit_code_of_status_and_show_is_the_protection() {
         assert!(ran.out.starts_with(word), "{}", ran.out);
         assert!(ran.out.contains("agent, every 2 ms, failed after 8 ms"), "{}", ran.out);
         assert!(ran.out.contains("12  to_both"), "{}", ran.out);
+        assert!(ran.out.contains("mirror, ack both\n"), "{}", ran.out);
+        assert!(ran.out.contains("3 in_sync; the standby is behind by 1460 B, for 2.5 ms\n"), "{}", ran.out);
         assert_eq!(controller.asked(), ["GET /v1/pairs/web"]);
     }
 }

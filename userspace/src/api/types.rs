@@ -174,6 +174,8 @@ pub enum RecordKind {
     Resumed,
     /// The controller took over what was running.
     Adopted,
+    /// What became of the TCP connections at a failover or switchover.
+    Connections,
 }
 
 /// One line of the history.
@@ -199,8 +201,20 @@ pub struct Record {
     pub detect_us: Option<u64>,
     /// Failover, switchover: from the decision to the changed map word, microseconds.
     pub flip_us: Option<f64>,
+    /// Connections: how many.
+    #[serde(default)]
+    pub connections: Option<Carried>,
     /// The same as a sentence.
     pub text: String,
+}
+
+/// What became of a pair's TCP connections when another member began to serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Went on, as far as hotpair can see.
+    pub went_on: u64,
+    /// Could not, and were reset.
+    pub reset: u64,
 }
 
 /// `GET /v1/pairs/NAME`
@@ -219,6 +233,12 @@ pub struct Show {
     pub timeout_ms: f64,
     /// Whether failed members are replaced by themselves.
     pub auto_replace: bool,
+    /// Whose acknowledgements a TCP client sees: `both`, `primary` or `none`.
+    #[serde(default)]
+    pub ack: String,
+    /// Its TCP connections, added up; none if they are not carried over.
+    #[serde(default)]
+    pub tcp: Option<Tcp>,
     /// Counters of the data plane: name and packets. Only those that are not zero.
     pub counters: Vec<Count>,
 }
@@ -264,6 +284,17 @@ pub struct Flows {
     pub counts: Vec<FlowCount>,
     /// One by one, those first that would not go on; as many as were asked for.
     pub flows: Vec<Flow>,
+}
+
+/// A pair's TCP connections, added up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tcp {
+    /// How many there are of each verdict; only those that there are.
+    pub counts: Vec<FlowCount>,
+    /// Bytes of clients' that the primary has received and the standby has not, of all connections together.
+    pub lag_bytes: u64,
+    /// How long the standby has been behind with the one with which it has been longest.
+    pub lag_ms: f64,
 }
 
 /// How many connections have a verdict.

@@ -30,17 +30,22 @@ impl Flows {
     }
 }
 
+/// How many there are of each verdict.
+pub(super) fn counts(counts: &[types::FlowCount]) -> String {
+    if counts.is_empty() {
+        return "no connections".to_owned();
+    }
+    let each: Vec<String> =
+        counts.iter().map(|count| format!("{} {}", count.connections, count.verdict)).collect();
+    each.join(", ")
+}
+
 fn text(flows: &types::Flows, paint: Paint) -> String {
     if !flows.carried {
         return "TCP connections of this pair are not carried over: ack = \"none\" or takeover = \"address\"\n".to_owned();
     }
     let all: usize = flows.counts.iter().map(|count| count.connections).sum();
-    let counts: Vec<String> =
-        flows.counts.iter().map(|count| format!("{} {}", count.connections, count.verdict)).collect();
-    let mut out = match all {
-        0 => "no connections\n".to_owned(),
-        _ => format!("{}\n", counts.join(", ")),
-    };
+    let mut out = format!("{}\n", counts(&flows.counts));
     if flows.flows.is_empty() {
         return out;
     }

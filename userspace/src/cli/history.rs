@@ -82,6 +82,7 @@ mod tests {
             detected_by: None,
             detect_us: None,
             flip_us: None,
+            connections: None,
             text: text.into(),
         };
         let records = [

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::paint::{Meaning, Paint};
-use super::{Exit, Globals, Output, VerbError, print, print_json, status, time};
+use super::{Exit, Globals, Output, VerbError, flows, print, print_json, status, time};
 use crate::api::types;
 
 /// Show one pair with its settings and counters
@@ -35,7 +35,7 @@ fn text(show: &types::Show, now_ms: u64, paint: Paint) -> String {
     let replace = if show.auto_replace { "by themselves" } else { "when asked to" };
     for (name, value) in [
         ("entry", entry.join(", ")),
-        ("takeover", pair.takeover.clone()),
+        ("takeover", format!("{}, ack {}", pair.takeover, show.ack)),
         ("mac", show.mac.clone()),
         ("epoch", pair.epoch.to_string()),
         (
@@ -46,6 +46,7 @@ fn text(show: &types::Show, now_ms: u64, paint: Paint) -> String {
             ),
         ),
         ("replaced", replace.to_owned()),
+        ("tcp", show.tcp.as_ref().map_or_else(|| "connections are not carried over".to_owned(), tcp)),
     ] {
         out += &format!("{name:<10} {value}\n");
     }
@@ -95,4 +96,28 @@ fn text(show: &types::Show, now_ms: u64, paint: Paint) -> String {
         out += &format!("\n{}", paint.table(&rows));
     }
     out
+}
+
+/// The connections in one line.
+fn tcp(tcp: &types::Tcp) -> String {
+    let counts = flows::counts(&tcp.counts);
+    if tcp.lag_bytes == 0 {
+        return format!("{counts}; the standby has all that the primary has");
+    }
+    format!("{counts}; the standby is behind by {} B, for {:.1} ms", tcp.lag_bytes, tcp.lag_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connections_and_the_standbys_lag_are_one_line() {
+        let count = |verdict: &str, connections| types::FlowCount { verdict: verdict.into(), connections };
+        let mut some = types::Tcp::default();
+        assert_eq!(tcp(&some), "no connections; the standby has all that the primary has");
+        some.counts = vec![count("in_sync", 22), count("unprotected", 1)];
+        (some.lag_bytes, some.lag_ms) = (2920, 3.25);
+        assert_eq!(tcp(&some), "22 in_sync, 1 unprotected; the standby is behind by 2920 B, for 3.2 ms");
+    }
 }

@@ -156,6 +156,7 @@ pub(super) fn kind(kind: RecordKind) -> &'static str {
         RecordKind::Paused => "paused",
         RecordKind::Resumed => "resumed",
         RecordKind::Adopted => "adopted",
+        RecordKind::Connections => "connections",
     }
 }
 
@@ -249,6 +250,7 @@ mod tests {
                 detected_by: Some("heartbeat".into()),
                 detect_us: Some(9_312),
                 flip_us: Some(12.5),
+                connections: None,
                 text: String::new(),
             }),
         }

@@ -196,6 +196,18 @@ pub enum Ack {
     None,
 }
 
+impl Ack {
+    /// As in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ack::Both => "both",
+            Ack::Primary => "primary",
+            Ack::None => "none",
+        }
+    }
+}
+
 /// What a member is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Vm {

@@ -66,7 +66,7 @@ fn read_one(
     let entry = section.require("entry").and_then(|value| read_entry(&value, net, seen));
     let takeovers = [("mirror", Takeover::Mirror), ("address", Takeover::Address)];
     let takeover = or_default(section.get("takeover"), |value| value.choice(&takeovers), Takeover::Mirror);
-    let acks = [("both", Ack::Both), ("primary", Ack::Primary), ("none", Ack::None)];
+    let acks = [Ack::Both, Ack::Primary, Ack::None].map(|ack| (ack.name(), ack));
     let ack = or_default(section.get("ack"), |value| value.choice(&acks), Ack::Both);
     let compare = or_default(section.get("compare"), Value::boolean, true);
     let lag_limit = or_default(

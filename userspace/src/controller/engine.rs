@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::agenda::Agenda;
 use super::{PairFacts, Shared, boottime, execute, nudge, priority, wall_ms};
-use crate::api::types::{Done, Protection, Record, Refusal};
+use crate::api::types::{Done, Protection, Record, RecordKind, Refusal};
 use crate::pair::{self, Action, Event, Request, RequestId, Signs, State, step};
 
 /// What is done between two looks at the clock, so that nobody whose moment has come waits for long.
@@ -63,6 +63,8 @@ enum Message {
     /// Look at this pair now.
     Look(PairId),
     Ask(Ask),
+    /// What has become of a pair's connections at its last change of role.
+    Carried(PairId, nudge::Account),
     Stop,
 }
 
@@ -92,6 +94,10 @@ impl Inbox {
         self.send(Message::Ask(ask));
     }
 
+    pub(crate) fn carried(&self, pair: PairId, account: nudge::Account) {
+        self.send(Message::Carried(pair, account));
+    }
+
     pub(crate) fn stop(&self) {
         self.send(Message::Stop);
     }
@@ -118,6 +124,7 @@ struct Aside {
     at_ms: u64,
     /// From the decision to the changed role word.
     flip: Option<Duration>,
+    carried: Option<nudge::Account>,
 }
 
 /// A report under way: the pairs that are still to be told about, and what was told.
@@ -240,6 +247,13 @@ impl Engine {
                 }
             }
             Message::Ask(ask) => self.ask(ask),
+            Message::Carried(id, account) => {
+                if let Some(index) = self.shared.pairs.position(id) {
+                    // Behind the change of role in the history: that was put aside before.
+                    let (actions, carried) = (Vec::new(), Some(account));
+                    self.aside.push_back(Aside { index, actions, at_ms: wall_ms(), flip: None, carried });
+                }
+            }
             Message::Stop => {
                 while let Some(aside) = self.aside.pop_front() {
                     self.carry_out(aside);
@@ -341,12 +355,15 @@ impl Engine {
             false
         });
         if !actions.is_empty() {
-            self.aside.push_back(Aside { index, actions, at_ms: wall_ms(), flip });
+            self.aside.push_back(Aside { index, actions, at_ms: wall_ms(), flip, carried: None });
         }
     }
 
     fn carry_out(&mut self, aside: Aside) {
-        let Aside { index, actions, at_ms, flip } = aside;
+        let Aside { index, actions, at_ms, flip, carried } = aside;
+        if let Some(account) = carried {
+            self.account(index, &account, at_ms);
+        }
         for action in actions {
             let facts = Arc::clone(&self.pairs[index].facts);
             match action {
@@ -364,12 +381,34 @@ impl Engine {
         }
     }
 
+    /// Tells what has become of the connections.
+    fn account(&mut self, index: usize, account: &nudge::Account, at_ms: u64) {
+        let pair = &self.pairs[index];
+        let (epoch, slot) = (pair.state.epoch.0, pair.state.active);
+        self.keep(
+            index,
+            Record {
+                at_ms,
+                pair: pair.facts.config.name.clone(),
+                kind: RecordKind::Connections,
+                slot: Some(slot as u8),
+                generation: Some(pair.state.place(slot).generation),
+                epoch_before: epoch,
+                epoch_after: epoch,
+                detected_by: None,
+                detect_us: None,
+                flip_us: None,
+                connections: Some(account.carried),
+                text: account.text(),
+            },
+        );
+    }
+
     fn record(&mut self, index: usize, entry: pair::Entry, at_ms: u64, flip: Option<Duration>) {
-        let pair = &mut self.pairs[index];
         let changed = entry.epoch_before != entry.epoch_after;
-        let record = Arc::new(Record {
+        let record = Record {
             at_ms,
-            pair: pair.facts.config.name.clone(),
+            pair: self.pairs[index].facts.config.name.clone(),
             kind: entry.kind,
             slot: entry.slot.map(|slot| slot as u8),
             generation: entry.generation,
@@ -378,14 +417,20 @@ impl Engine {
             detected_by: entry.detected_by.map(|sign| sign.name().to_owned()),
             detect_us: entry.detect.map(|detect| u64::try_from(detect.as_micros()).unwrap_or(u64::MAX)),
             flip_us: flip.filter(|_| changed).map(|flip| flip.as_secs_f64() * 1e6),
+            connections: None,
             text: entry.text,
-        });
+        };
+        self.keep(index, record);
+    }
+
+    fn keep(&mut self, index: usize, record: Record) {
+        let record = Arc::new(record);
         tracing::info!(
             pair = %record.pair, kind = ?record.kind, epoch = record.epoch_after, detect_us = record.detect_us,
             flip_us = record.flip_us, "{}", record.text
         );
         if super::is_role_change(record.kind) {
-            pair.last_change = Some(Arc::clone(&record));
+            self.pairs[index].last_change = Some(Arc::clone(&record));
         }
         self.shared.meters.count(&record);
         self.shared.store.record(Arc::clone(&record));

@@ -1,6 +1,6 @@
-//! A pair's TCP connections, in words.
+//! The pairs' TCP connections, in words and added up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use hotpair_abi::maps::Tuple;
@@ -8,7 +8,8 @@ use hotpair_abi::tcp::connection::{CLOSED, Connection, Scene, Verdict, Why};
 use hotpair_abi::{Address, is_v4_key};
 
 use super::{PairFacts, Shared, boottime};
-use crate::api::types::{Flow, FlowCount, Flows, Refusal};
+use crate::api::types::{Flow, FlowCount, Flows, Refusal, Tcp};
+use crate::dataplane::DataplaneError;
 
 /// The connections of a pair that are not over; at most `limit` of them one by one, those first that could not go on.
 pub(super) fn flows(shared: &Shared, facts: &PairFacts, limit: usize) -> Result<Flows, Refusal> {
@@ -22,22 +23,99 @@ pub(super) fn flows(shared: &Shared, facts: &PairFacts, limit: usize) -> Result<
         way_out: "look at the controller's log".into(),
     })?;
     let scene = shared.plane.scene(facts.id, boottime());
+    let mut sum = Sum::default();
+    connections.iter().for_each(|(_, connection)| sum.add(connection, &scene));
     let mut flows: Vec<Flow> = connections
         .iter()
         .filter(|(_, connection)| connection.flags & CLOSED == 0)
         .map(|(tuple, connection)| flow(tuple, connection, &scene))
         .collect();
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for flow in &flows {
-        *counts.entry(flow.verdict.as_str()).or_default() += 1;
-    }
-    let counts = counts
-        .into_iter()
-        .map(|(verdict, connections)| FlowCount { verdict: verdict.to_owned(), connections })
-        .collect();
     flows.sort_by(|a, b| (a.verdict == "in_sync", &a.client).cmp(&(b.verdict == "in_sync", &b.client)));
     flows.truncate(limit);
-    Ok(Flows { pair: name, carried: true, counts, flows })
+    Ok(Flows { pair: name, carried: true, counts: sum.counts(), flows })
+}
+
+/// The connections of a pair that are not over, added up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sum {
+    /// By what would become of them.
+    verdicts: BTreeMap<&'static str, usize>,
+    /// Bytes that the standby has not received yet.
+    pub(super) lag_bytes: u64,
+    /// Since when it has not, at the worst.
+    pub(super) lag_ms: f64,
+}
+
+impl Sum {
+    fn add(&mut self, connection: &Connection, scene: &Scene) {
+        if connection.flags & CLOSED == 0 {
+            *self.verdicts.entry(judged(connection, scene).0.name()).or_default() += 1;
+            let (bytes, ms) = lag(connection, scene);
+            self.lag_bytes += bytes;
+            self.lag_ms = self.lag_ms.max(ms);
+        }
+    }
+
+    /// How many there are of a verdict.
+    pub(super) fn of(&self, verdict: Verdict) -> usize {
+        self.verdicts.get(verdict.name()).copied().unwrap_or(0)
+    }
+
+    fn counts(&self) -> Vec<FlowCount> {
+        self.verdicts
+            .iter()
+            .map(|(verdict, connections)| FlowCount {
+                verdict: (*verdict).to_owned(),
+                connections: *connections,
+            })
+            .collect()
+    }
+}
+
+/// The sums of every pair whose connections are carried over, by its name.
+pub(super) fn sums(shared: &Shared) -> Result<Vec<(String, Sum)>, DataplaneError> {
+    let carrying: Vec<_> = shared.pairs.iter().filter(|facts| facts.carries_tcp()).collect();
+    if carrying.is_empty() {
+        return Ok(Vec::new());
+    }
+    let connections = shared.plane.all_connections()?;
+    let now = boottime();
+    let mut sums: HashMap<u32, (Scene, Sum)> = carrying
+        .iter()
+        .map(|facts| (facts.id.0, (shared.plane.scene(facts.id, now), Sum::default())))
+        .collect();
+    for (_, connection) in &connections {
+        if let Some((scene, sum)) = sums.get_mut(&connection.pair) {
+            sum.add(connection, scene);
+        }
+    }
+    let named =
+        carrying.iter().filter_map(|facts| Some((facts.config.name.clone(), sums.remove(&facts.id.0)?.1)));
+    Ok(named.collect())
+}
+
+/// The connections of one pair, added up; none if they are not carried over.
+pub(super) fn tcp(shared: &Shared, facts: &PairFacts) -> Result<Option<Tcp>, DataplaneError> {
+    if !facts.carries_tcp() {
+        return Ok(None);
+    }
+    let mut sum = Sum::default();
+    let connections = shared.plane.connections(facts.id)?;
+    let scene = shared.plane.scene(facts.id, boottime());
+    connections.iter().for_each(|(_, connection)| sum.add(connection, &scene));
+    Ok(Some(Tcp { counts: sum.counts(), lag_bytes: sum.lag_bytes, lag_ms: sum.lag_ms }))
+}
+
+/// Bytes that the standby has not received and the primary has, and for how many milliseconds.
+fn lag(connection: &Connection, scene: &Scene) -> (u64, f64) {
+    // A member that does not have the connection is not behind with it.
+    if !connection.knows(scene.speaker ^ 1, scene) || connection.behind_ns == 0 {
+        return (0, 0.0);
+    }
+    match connection.lag() {
+        0 => (0, 0.0),
+        bytes => (u64::from(bytes), scene.now_ns.saturating_sub(connection.behind_ns) as f64 / 1e6),
+    }
 }
 
 fn flow(tuple: &Tuple, connection: &Connection, scene: &Scene) -> Flow {
@@ -45,8 +123,7 @@ fn flow(tuple: &Tuple, connection: &Connection, scene: &Scene) -> Flow {
     let ports = tuple.ports.to_ne_bytes();
     let (client_port, entry_port) =
         (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]));
-    let lag_bytes = connection.lag();
-    let behind = scene.now_ns.saturating_sub(connection.behind_ns);
+    let (lag_bytes, lag_ms) = lag(connection, scene);
     Flow {
         client: SocketAddr::new(ip(tuple.remote), client_port).to_string(),
         entry: SocketAddr::new(ip(tuple.entry), entry_port).to_string(),
@@ -56,8 +133,8 @@ fn flow(tuple: &Tuple, connection: &Connection, scene: &Scene) -> Flow {
         sent: u64::from(
             connection.client.ack.wrapping_sub(connection.half(connection.base).isn.wrapping_add(1)),
         ),
-        lag_bytes: u64::from(lag_bytes),
-        lag_ms: if lag_bytes == 0 || connection.behind_ns == 0 { 0.0 } else { behind as f64 / 1e6 },
+        lag_bytes,
+        lag_ms,
         age_ms: scene.now_ns.saturating_sub(connection.created_ns) as f64 / 1e6,
         idle_ms: scene.now_ns.saturating_sub(connection.heard_ns) as f64 / 1e6,
     }

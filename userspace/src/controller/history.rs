@@ -85,6 +85,7 @@ mod tests {
             detected_by: None,
             detect_us: None,
             flip_us: None,
+            connections: None,
             text: String::new(),
         })
     }

@@ -12,16 +12,38 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use hotpair_abi::tcp::connection::Verdict;
+
+use super::flows::Sum;
 use crate::api::types::{MemberPhase, Protection, Record, RecordKind, Status};
 use crate::pair::Sign;
 
 /// The data plane's counters: pair ("" for none), reason, packets.
 pub(crate) type Packets = (String, &'static str, u64);
 
+/// What is read when it is asked for.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) status: Status,
+    pub(crate) packets: Vec<Packets>,
+    /// TCP connections, of each pair that carries them over.
+    pub(crate) sums: Vec<(String, Sum)>,
+}
+
+const VERDICTS: [Verdict; 5] =
+    [Verdict::Opening, Verdict::InSync, Verdict::Unprotected, Verdict::Diverged, Verdict::Lost];
+/// What may become of a connection at a change of role.
+const WENT_ON: &str = "went_on";
+const RESET: &str = "reset";
+
 type Labels = Vec<(&'static str, String)>;
 
 fn change(pair: &str, kind: &str, by: &str) -> Labels {
     vec![("pair", pair.to_owned()), ("kind", kind.to_owned()), ("detected_by", by.to_owned())]
+}
+
+fn of_outcome(pair: &str, outcome: &'static str) -> Labels {
+    vec![("pair", pair.to_owned()), ("outcome", outcome.to_owned())]
 }
 
 /// What is counted as it happens; everything else is read when it is asked for.
@@ -32,6 +54,7 @@ pub(crate) struct Meters {
     flip: Family<Labels, Histogram>,
     members_lost: Family<Labels, Counter>,
     replace_failures: Family<Labels, Counter>,
+    connections: Family<Labels, Counter>,
 }
 
 impl Meters {
@@ -47,6 +70,7 @@ impl Meters {
             flip: Family::new_with_constructor(micros),
             members_lost: Family::default(),
             replace_failures: Family::default(),
+            connections: Family::default(),
         };
         let registry = &mut meters.registry;
         registry.register(
@@ -66,7 +90,15 @@ impl Meters {
             "Attempts to make a new member that failed",
             meters.replace_failures.clone(),
         );
+        registry.register(
+            "takeover_connections",
+            "TCP connections at failovers and switchovers, by what became of them",
+            meters.connections.clone(),
+        );
         for pair in pairs {
+            for outcome in [WENT_ON, RESET] {
+                let _ = meters.connections.get_or_create(&of_outcome(pair, outcome));
+            }
             let pair = vec![("pair", pair.to_owned())];
             let failures =
                 [Sign::Heartbeat, Sign::Agent, Sign::Hypervisor, Sign::Carrier, Sign::Latch, Sign::Operator]
@@ -109,15 +141,21 @@ impl Meters {
             RecordKind::ReplaceFailed => {
                 self.replace_failures.get_or_create(&vec![pair]).inc();
             }
+            RecordKind::Connections => {
+                let carried = record.connections.unwrap_or_default();
+                for (outcome, connections) in [(WENT_ON, carried.went_on), (RESET, carried.reset)] {
+                    self.connections.get_or_create(&of_outcome(&record.pair, outcome)).inc_by(connections);
+                }
+            }
             _ => {}
         }
     }
 
     /// Everything, in the text format.
-    pub(crate) fn text(&self, status: Status, packets: Vec<Packets>) -> String {
+    pub(crate) fn text(&self, seen: Seen) -> String {
         let mut text = String::new();
         let mut now = Registry::with_prefix("hotpair");
-        now.register_collector(Box::new(Snapshot(Mutex::new((status, packets)))));
+        now.register_collector(Box::new(Snapshot(Mutex::new(seen))));
         // Writing into a string does not fail.
         let _ = encode_registry(&mut text, &self.registry);
         let _ = encode_registry(&mut text, &now);
@@ -127,7 +165,7 @@ impl Meters {
 }
 
 #[derive(Debug)]
-struct Snapshot(Mutex<(Status, Vec<Packets>)>);
+struct Snapshot(Mutex<Seen>);
 
 struct Page<'a>(DescriptorEncoder<'a>);
 
@@ -168,7 +206,7 @@ impl Page<'_> {
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.0.lock().map_err(|_| fmt::Error)?;
-        let (status, packets) = &*snapshot;
+        let Seen { status, packets, sums } = &*snapshot;
         let mut page = Page(encoder);
         let pairs = &status.pairs;
         let pair = |name: &str| ("pair", name.to_owned());
@@ -270,6 +308,27 @@ impl Collector for Snapshot {
             "member_requests",
             "Requests processed since the guest's boot, by the member's own count",
             members().map(|(p, m)| (place(p, m), m.requests)),
+        )?;
+        page.gauge(
+            "connections",
+            "TCP connections, by what would become of them if the primary died now",
+            sums.iter().flat_map(|(name, sum)| {
+                VERDICTS.map(|verdict| {
+                    let labels = vec![pair(name), ("verdict", verdict.name().to_owned())];
+                    (labels, i64::try_from(sum.of(verdict)).unwrap_or(i64::MAX))
+                })
+            }),
+        )?;
+        page.gauge(
+            "standby_lag_bytes",
+            "Bytes of clients that the primary has received and the standby has not",
+            sums.iter()
+                .map(|(name, sum)| (vec![pair(name)], i64::try_from(sum.lag_bytes).unwrap_or(i64::MAX))),
+        )?;
+        page.gauge(
+            "standby_lag_seconds",
+            "How long the standby has been behind with the connection with which it has been longest",
+            sums.iter().map(|(name, sum)| (vec![pair(name)], sum.lag_ms / 1e3)),
         )?;
         page.counter(
             "packets",

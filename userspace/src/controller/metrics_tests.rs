@@ -36,7 +36,8 @@ fn exported() -> String {
         notes: vec![],
         pairs: vec![],
     };
-    Meters::new(["web"]).text(status, vec![("web".into(), "active_sent", 7)])
+    let sums = vec![("web".into(), Sum::default())];
+    Meters::new(["web"]).text(Seen { status, packets: vec![("web".into(), "active_sent", 7)], sums })
 }
 
 #[test]
@@ -70,6 +71,32 @@ fn every_reason_is_documented_in_the_words_of_the_data_plane() {
     let known = |row: &&str| row.starts_with("hotpair_") || Reason::ALL.iter().any(|r| r.name() == *row);
     let unknown: Vec<&str> = rows(&page).into_iter().filter(|row| !known(row)).collect();
     assert!(unknown.is_empty(), "docs/metrics.md has reasons that there are not: {unknown:?}");
+}
+
+#[test]
+fn what_became_of_connections_is_counted() {
+    let meters = Meters::new(["web"]);
+    let record = |went_on, reset| Record {
+        at_ms: 1,
+        pair: "web".into(),
+        kind: RecordKind::Connections,
+        slot: Some(1),
+        generation: Some(1),
+        epoch_before: 5,
+        epoch_after: 5,
+        detected_by: None,
+        detect_us: None,
+        flip_us: None,
+        connections: Some(crate::api::types::Carried { went_on, reset }),
+        text: String::new(),
+    };
+    meters.count(&record(3, 1));
+    meters.count(&record(20, 0));
+    let mut text = String::new();
+    encode_registry(&mut text, &meters.registry).expect("a string");
+    for row in [r#"{pair="web",outcome="went_on"} 23"#, r#"{pair="web",outcome="reset"} 1"#] {
+        assert!(text.contains(&format!("hotpair_takeover_connections_total{row}")), "{text}");
+    }
 }
 
 #[test]

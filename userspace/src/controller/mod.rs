@@ -354,7 +354,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let (vm_events, vm_inbox) = mpsc::unbounded_channel();
     let hypervisor = hypervisor(&config, vm_events)?;
     let (announce, announcements) = mpsc::unbounded_channel();
-    let nudger = nudge::Nudger::start(Arc::clone(&plane), uplink.clone())
+    let nudger = nudge::Nudger::start(Arc::clone(&plane), uplink.clone(), engine.clone())
         .map_err(|source| DataplaneError::Kernel { what: "starting a thread".into(), source })?;
     let shared = Arc::new(Shared {
         turns: execute::Turns::new(),
@@ -514,7 +514,11 @@ impl Answers for Controller {
     async fn show(&self, name: &str) -> Result<Option<Show>, Refusal> {
         let Some(facts) = self.0.pairs.named(name) else { return Ok(None) };
         match self.status_of(Some(facts)).await?.pairs.pop() {
-            Some(pair) => report::show(&self.0, facts, pair).map(Some),
+            Some(pair) => {
+                let (shared, facts) = (Arc::clone(&self.0), Arc::clone(facts));
+                // The whole table of connections is read.
+                aside("show", move || report::show(&shared, &facts, pair)).await?.map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -524,15 +528,11 @@ impl Answers for Controller {
             return Ok(None);
         }
         let (shared, name) = (Arc::clone(&self.0), name.to_owned());
-        // The whole table is read: not on a thread that others wait for.
-        let read = tokio::task::spawn_blocking(move || {
+        // The whole table is read.
+        aside("flows", move || {
             shared.pairs.named(&name).map(|facts| flows::flows(&shared, facts, limit)).transpose()
-        });
-        read.await.map_err(|error| Refusal {
-            what: "flows".into(),
-            why: error.to_string(),
-            way_out: "look at the controller's log: this is a bug of hotpair's".into(),
-        })?
+        })
+        .await?
     }
 
     fn history(&self, pair: Option<&str>, limit: usize) -> Vec<Record> {
@@ -542,8 +542,8 @@ impl Answers for Controller {
     async fn metrics(&self) -> Result<String, Refusal> {
         let status = self.status().await?;
         let shared = Arc::clone(&self.0);
-        // A system call for every pair, and much text: not on a thread that others wait for.
-        let text = tokio::task::spawn_blocking(move || {
+        // A system call for every pair, the whole table of connections, and much text.
+        aside("metrics", move || {
             let mut packets = Vec::new();
             let ids = shared.pairs.iter().map(|facts| (facts.config.name.clone(), Some(facts.id)));
             for (name, id) in ids.chain([(String::new(), None)]) {
@@ -551,13 +551,11 @@ impl Answers for Controller {
                     packets.push((name.clone(), counter.name(), count));
                 }
             }
-            shared.meters.text(status, packets)
-        });
-        text.await.map_err(|error| Refusal {
-            what: "metrics".into(),
-            why: error.to_string(),
-            way_out: "look at the controller's log: this is a bug of hotpair's".into(),
+            // What cannot be read is not there; the log of the table's tidying says why.
+            let sums = flows::sums(&shared).unwrap_or_default();
+            shared.meters.text(metrics::Seen { status, packets, sums })
         })
+        .await
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -581,6 +579,18 @@ impl Answers for Controller {
         self.0.engine.ask(engine::Ask::Request { pair: id, request, answer });
         self.answer("request", answered).await?
     }
+}
+
+/// Does something that takes a while: not on a thread that others wait for.
+async fn aside<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal {
+        what: what.to_owned(),
+        why: error.to_string(),
+        way_out: "look at the controller's log: this is a bug of hotpair's".into(),
+    })
 }
 
 impl Controller {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use hotpair_abi::Slot;
 use hotpair_abi::heartbeat;
 
-use super::{PairFacts, Shared, Troubles, boottime, wall_ms};
+use super::{PairFacts, Shared, Troubles, boottime, flows, wall_ms};
 use crate::api::types::{
     API_VERSION, Count, HypervisorStatus, MemberPhase, MemberStatus, PairStatus, Protection, Record, Refusal,
     Show, Status,
 };
-use crate::config::{self, Source, Takeover};
+use crate::config::{self, Ack, Source, Takeover};
+use crate::dataplane::DataplaneError;
 use crate::pair::{Nanos, Phase, State};
 
 pub(super) fn mac_text(mac: &[u8; 6]) -> String {
@@ -71,8 +72,15 @@ pub(super) fn status(shared: &Shared, pairs: Vec<PairStatus>) -> Status {
 fn notes(config: &config::Config) -> Vec<String> {
     let generic = config.host.xdp == config::XdpMode::Generic;
     let note = || format!("{}: {GENERIC}", config.host.uplink);
-    generic.then(note).into_iter().collect()
+    let ungated =
+        config.pairs.iter().filter(|pair| pair.takeover == Takeover::Mirror && pair.ack == Ack::Primary);
+    let ungated = ungated.map(|pair| format!("{}: {UNGATED}", pair.name));
+    generic.then(note).into_iter().chain(ungated).collect()
 }
+
+/// Said in every status of a pair that has chosen so.
+const UNGATED: &str = "a failover resets the TCP connections of which the standby has missed something (ack = \"primary\"); \
+                       with ack = \"both\" it has missed nothing that a client saw acknowledged";
 
 /// Said at the start and in every status.
 pub(super) const GENERIC: &str = "XDP runs in the stack (host.xdp = \"generic\"), not in the driver: each packet costs several \
@@ -144,11 +152,13 @@ fn member(shared: &Shared, facts: &PairFacts, state: &State, slot: Slot, now: Na
 }
 
 pub(super) fn show(shared: &Shared, facts: &PairFacts, pair: PairStatus) -> Result<Show, Refusal> {
-    let counters = shared.plane.counters(Some(facts.id)).map_err(|error| Refusal {
+    let cannot = |what: &str, error: DataplaneError| Refusal {
         what: "show".into(),
-        why: format!("the data plane's counters cannot be read: {error}"),
+        why: format!("the data plane's {what} cannot be read: {error}"),
         way_out: "look at the controller's log".into(),
-    })?;
+    };
+    let counters = shared.plane.counters(Some(facts.id)).map_err(|error| cannot("counters", error))?;
+    let tcp = flows::tcp(shared, facts).map_err(|error| cannot("connections", error))?;
     let heartbeat = facts.config.heartbeat;
     Ok(Show {
         pair,
@@ -161,6 +171,8 @@ pub(super) fn show(shared: &Shared, facts: &PairFacts, pair: PairStatus) -> Resu
         interval_ms: heartbeat.interval.as_secs_f64() * 1e3,
         timeout_ms: heartbeat.timeout.as_secs_f64() * 1e3,
         auto_replace: facts.config.replace.auto,
+        ack: if facts.carries_tcp() { facts.config.ack } else { Ack::None }.name().to_owned(),
+        tcp,
         counters: counters
             .into_iter()
             .filter(|(_, packets)| *packets > 0)

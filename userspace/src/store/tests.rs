@@ -19,6 +19,7 @@ fn record(pair: &str, n: u64) -> Record {
         detected_by: None,
         detect_us: None,
         flip_us: None,
+        connections: None,
         text: format!("line {n}"),
     }
 }
