@@ -11,6 +11,7 @@ pub mod demo;
 pub mod dice;
 pub mod ethtool;
 pub mod frames;
+pub mod held;
 pub mod herd;
 pub mod interrupt;
 pub mod lab;

@@ -35,7 +35,8 @@ fn pattern(offset: u64) -> u8 {
     (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
 
-fn fill(buffer: &mut [u8], offset: u64) {
+/// Fills a buffer with the pattern from this offset on.
+pub fn fill(buffer: &mut [u8], offset: u64) {
     for (index, byte) in buffer.iter_mut().enumerate() {
         *byte = pattern(offset + index as u64);
     }

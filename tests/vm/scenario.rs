@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hotpair_tests::demo::{self, Demo, Fault, Round};
+use hotpair_tests::demo::{self, Connections, Demo, Fault, Kept, Round};
 
 /// What a scenario of this name plays on.
 pub(crate) fn demo(name: &str, fault: Fault, rounds: u32) -> Demo {
@@ -32,20 +32,40 @@ pub(crate) fn demo(name: &str, fault: Fault, rounds: u32) -> Demo {
 }
 
 fn play(fault: Fault, rounds: u32) -> Vec<Round> {
-    // Its own verdict: no request failed outside the gap, fenced, released, protected again, nothing left behind.
+    // Its own verdict: no request failed outside the gap, every held connection survived, fenced, released, protected
+    // again, nothing left behind.
     demo::run(&demo(fault.name(), fault, rounds)).unwrap().rounds
+}
+
+/// The same connections before and after: a download, an upload and a key-value client in the middle of their work, and
+/// some that say nothing.
+fn assert_kept(rounds: &[Round]) {
+    for Kept { connections, download, upload, key_value, .. } in rounds.iter().map(|round| &round.kept) {
+        let all = Connections { open: 23, survived: 23, reset: 0, diverged: 0 };
+        assert_eq!(*connections, all, "{rounds:?}");
+        for client in [download, upload, key_value] {
+            assert!(0 < client.done_at_fault && client.done_at_fault < client.done, "{rounds:?}");
+        }
+    }
+    assert!(
+        rounds.iter().all(|round| round.kept.download_sha256_ok && round.kept.upload_sha256_ok),
+        "{rounds:?}"
+    );
+    assert!(rounds.iter().all(|round| round.kept.acked_writes_lost == 0), "{rounds:?}");
 }
 
 #[test]
 fn a_killed_primary_is_taken_over_from_fenced_and_replaced() {
     let rounds = play(Fault::Kill, 1);
     assert!(rounds.iter().all(|round| round.protected_again && round.new_standby_receives), "{rounds:?}");
+    assert_kept(&rounds);
 }
 
 #[test]
 fn a_frozen_primary_is_taken_over_from_fenced_and_replaced() {
     let rounds = play(Fault::Freeze, 1);
     assert!(rounds.iter().all(|round| round.old_primary_fenced && round.storage_released), "{rounds:?}");
+    assert_kept(&rounds);
 }
 
 /// The long ones.
@@ -79,4 +99,5 @@ fn ten_failovers_in_a_row_work() {
     let rounds = play(Fault::Kill, 10);
     let epochs: Vec<_> = rounds.iter().map(|round| round.epoch_after).collect();
     assert!(epochs.windows(2).all(|pair| pair[0] < pair[1]), "the epoch rises: {epochs:?}");
+    assert_kept(&rounds);
 }

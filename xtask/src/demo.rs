@@ -140,9 +140,12 @@ fn again_as_root() -> Result<()> {
 fn deploy(guest: &Guest, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
-    for (from, name) in
-        [(&guest.kernel, "vmlinuz"), (&guest.initramfs, "initramfs.cpio"), (&guest.image, "image.qcow2")]
-    {
+    for (from, name) in [
+        (&guest.kernel, "vmlinuz"),
+        (&guest.initramfs, "initramfs.cpio"),
+        (&guest.image, "image.qcow2"),
+        (&guest.sums, "SHA256SUMS"),
+    ] {
         let to = to.join(name);
         // What a running VM has open stays as it is.
         if !to.exists() {

@@ -1,18 +1,22 @@
-//! The demo: two real VMs behind one entry address, real load, a fault, and the way back to being protected.
+//! The demo: two real VMs behind one entry address, real load, connections that are held, a fault, and the way back to being
+//! protected.
 //!
 //! | file | about |
 //! | --- | --- |
 //! | `stage.rs` | client namespace, uplink, configuration, controller; gone when dropped |
 //! | `fault.rs` | what is done to the primary |
+//! | `held.rs` | the connections that are held through it, and what is said of them |
 //! | `round.rs` | one fault and what became of it |
 //! | `report.rs` | the figures, for people and as JSON |
 //! | `timeline.rs` | the picture |
 //!
-//! What the guest must offer: HTTP on port 80; a UDP echo on port 7 which, sent `hotpair-demo: fail` on its internal
+//! What the guest must offer: HTTP on port 80, `16m.bin` and `64m.bin` too (their sums are in `SHA256SUMS` beside the image); on port 8080 a
+//! `/cgi-bin/sha256` that answers a POST with its length and its SHA-256; a redis; a UDP echo on port 7 which, sent `hotpair-demo: fail` on its internal
 //! address `169.254.77.1`, makes the agent's health check fail from then on and answers `failing`; sent `hotpair-demo: panic`, answers `panicking`
 //! and makes its kernel panic for good.
 
 mod fault;
+mod held;
 mod report;
 mod round;
 mod stage;
@@ -24,9 +28,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 pub use fault::Fault;
+pub use held::{Connections, Kept, Working};
 pub use report::{DemoReport, Requests, Round};
 pub use stage::{Stage, clean};
 
+use crate::held::Held;
 use crate::load;
 
 /// What the demo is to do.
@@ -117,7 +123,8 @@ fn play(demo: &Demo, stage: &Stage, voice: Voice) -> Result<DemoReport> {
     let accel = stage.status()?.hypervisor.accel;
 
     voice.say(
-        "load: numbered HTTP requests and UDP datagrams from the client's namespace to the entry address",
+        "load: numbered HTTP requests and UDP datagrams from the client's namespace to the entry address; and connections that \
+         are opened once and held: a download, an upload, a key-value client, and some that are silent",
     );
     let mut rounds = Vec::new();
     for number in 1..=demo.rounds {
@@ -138,8 +145,9 @@ impl Stage {
     /// When it does not come that far; the history has been printed then.
     pub fn round(&self, demo: &Demo, fault: Fault, number: u32) -> Result<Round> {
         let voice = self.voice();
-        let (http, udp, unplanned) = calm(self, voice)?;
-        let outcome = round::play(self, fault, unplanned, voice, number);
+        let calm = calm(self, voice, number)?;
+        let Calm { http, udp, held, unplanned } = calm;
+        let outcome = round::play(self, fault, unplanned, held, voice, number);
         let loads = vec![udp.stop(), http.stop()];
         for load in &loads {
             let file = demo.out.join(format!("requests-{}.json", load.kind));
@@ -148,9 +156,9 @@ impl Stage {
         }
         match outcome {
             Ok(outcome) => {
-                let round = outcome.finish(&loads);
+                let (round, stories) = outcome.finish(&loads);
                 voice.say(round.line());
-                timeline::write(&demo.out.join("timeline.svg"), &round, &loads)?;
+                timeline::write(&demo.out.join("timeline.svg"), &round, &loads, &stories)?;
                 Ok(round)
             }
             Err(error) => {
@@ -166,12 +174,22 @@ impl Stage {
 /// Load before a fault, and after all is well again.
 pub(crate) const CALM: Duration = Duration::from_secs(3);
 
-/// Starts the load, and waits until it has run for a while on a pair that is protected. A starved machine may make an
+/// What runs before a fault.
+struct Calm {
+    http: load::Load,
+    udp: load::Load,
+    held: Held,
+    unplanned: u32,
+}
+
+/// Starts the load, and waits until it has run for a while on a pair that is protected, and each held connection would be
+/// carried through a failover. A starved machine may make an
 /// emulated primary fall silent meanwhile: then the pair has failed over by itself, which is counted, and it is waited
 /// until there is a standby again, because a fault now would hit the only member.
-fn calm(stage: &Stage, voice: Voice) -> Result<(load::Load, load::Load, u32)> {
+fn calm(stage: &Stage, voice: Voice, number: u32) -> Result<Calm> {
     let accel = stage.status()?.hypervisor.accel;
-    for unplanned in 0..5 {
+    let mut unplanned = 0;
+    for attempt in 0..5 {
         stage.wait_protected(Duration::from_secs(180), None)?;
         let epoch = stage.pair()?.epoch;
         let http = stage.load(
@@ -181,12 +199,28 @@ fn calm(stage: &Stage, voice: Voice) -> Result<(load::Load, load::Load, u32)> {
         // Late is not lost: an emulated guest that does not get its CPU answers a second later.
         let udp = load::Plan { timeout: Duration::from_secs(3), ..load::Plan::udp(stage.echo()) };
         let udp = stage.load(udp.rate(if accel == "kvm" { 1000 } else { 250 }))?;
+        // Keys of its own for each attempt: a standby that has come since the last one does not know what was written then.
+        let held = stage.hold(format!("round-{number}-{attempt}"));
         crate::interrupt::pause(CALM)?;
         let pair = stage.pair()?;
-        if pair.protection == hotpair::api::types::Protection::Protected && pair.epoch == epoch {
-            return Ok((http, udp, unplanned));
+        if pair.protection != hotpair::api::types::Protection::Protected || pair.epoch != epoch {
+            unplanned += u32::from(pair.epoch != epoch);
+            voice.say("this machine is so busy that a member fell silent by itself; waiting until the pair is protected");
+            continue;
         }
-        voice.say("this machine is so busy that a member fell silent by itself; waiting until the pair is protected");
+        let held = held?;
+        let (not_carried, _) = stage.not_carried(&held)?;
+        if not_carried.is_empty() && held.under_way() {
+            return Ok(Calm { http, udp, held, unplanned });
+        }
+        voice.say(format!(
+            "beginning again: not every connection would go on ({})",
+            if not_carried.is_empty() {
+                "a transfer is not under way".to_owned()
+            } else {
+                not_carried.join("; ")
+            }
+        ));
     }
-    bail!("this machine is too busy: members fall silent by themselves, again and again")
+    bail!("this machine is too busy: members fall silent or behind by themselves, again and again")
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use super::Kept;
 use super::round::Moment;
 
 /// Numbered requests of a round, HTTP and UDP together.
@@ -55,6 +56,9 @@ pub struct Round {
     pub unplanned_failovers: u32,
     /// The pair says so, and a new generation stands by.
     pub protected_again: bool,
+    /// The connections that were held through it.
+    #[serde(flatten)]
+    pub kept: Kept,
     /// Unix milliseconds.
     pub fault_at_ms: f64,
     /// What happened when.
@@ -115,12 +119,15 @@ impl DemoReport {
             self.accel
         );
         type Figure = fn(&Round) -> f64;
-        let rows: [(&str, Figure, &str); 5] = [
+        let rows: [(&str, Figure, &str); 8] = [
             ("client's longest gap", |r| r.gap_ms, "ms"),
             ("gap at the failover", |r| r.failover_gap_ms, "ms"),
             ("detection", |r| r.detect_ms, "ms"),
             ("flip", |r| r.flip_us, "us"),
             ("protected again after", |r| r.replaced_after_s, "s"),
+            ("stall of the download", |r| r.kept.download.failover_stall_ms, "ms"),
+            ("stall of the upload", |r| r.kept.upload.failover_stall_ms, "ms"),
+            ("stall of the key-value", |r| r.kept.key_value.failover_stall_ms, "ms"),
         ];
         let _ = writeln!(text, "  {:24}{:>10}{:>10}{:>10}", "", "min", "median", "max");
         for (name, value, unit) in rows {
@@ -136,7 +143,33 @@ impl DemoReport {
             sum(|r| r.requests.failed),
             sum(|r| r.failed_outside_gap)
         );
+        let connections = |f: fn(&Kept) -> usize| self.rounds.iter().map(|r| f(&r.kept)).sum::<usize>();
+        let _ = writeln!(
+            text,
+            "  connections: {} open at the fault, {} survived, {} reset, {} diverged; none is ever opened again",
+            connections(|k| k.connections.open),
+            connections(|k| k.connections.survived),
+            connections(|k| k.connections.reset),
+            connections(|k| k.connections.diverged)
+        );
         let all = |f: fn(&Round) -> bool| if self.rounds.iter().all(f) { "yes" } else { "NO" };
+        let writes = |f: fn(&Kept) -> u64| self.rounds.iter().map(|r| f(&r.kept)).sum::<u64>();
+        let _ = writeln!(
+            text,
+            "  download's SHA-256 right: {}   upload's: {}   writes: {} answered, {} of these lost",
+            all(|r| r.kept.download_sha256_ok),
+            all(|r| r.kept.upload_sha256_ok),
+            writes(|k| k.key_value.done),
+            writes(|k| k.acked_writes_lost)
+        );
+        let longest = |f: fn(&Kept) -> f64| self.rounds.iter().map(|r| f(&r.kept)).fold(0.0, f64::max);
+        let _ = writeln!(
+            text,
+            "  longest stall from the first byte to the last: download {:.1} ms, upload {:.1} ms, key-value {:.1} ms",
+            longest(|k| k.download.stall_ms),
+            longest(|k| k.upload.stall_ms),
+            longest(|k| k.key_value.stall_ms)
+        );
         let _ = writeln!(
             text,
             "  old primary fenced: {}   storage released: {}   new standby receives: {}   protected again: {}",
@@ -172,6 +205,10 @@ impl DemoReport {
                 if !well {
                     bail!("round {number}: {what}");
                 }
+            }
+            let faults = round.kept.faults();
+            if !faults.is_empty() {
+                bail!("round {number}: {}", faults.join("; "));
             }
         }
         Ok(())

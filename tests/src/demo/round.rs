@@ -5,12 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use hotpair::api::types::{MemberPhase, Record, RecordKind};
 
-use super::{CALM, Fault, Requests, Round, Stage, Voice};
+use super::{CALM, Fault, Kept, Requests, Round, Stage, Voice};
+use crate::held::{Held, Story};
 use crate::load::Report;
 
 /// A round whose loads have not been counted yet.
 pub(super) struct Outcome {
     round: Round,
+    stories: Vec<Story>,
 }
 
 /// Clocks and schedulers are not exact.
@@ -24,6 +26,7 @@ pub(super) fn play(
     stage: &Stage,
     fault: Fault,
     unplanned: u32,
+    held: Held,
     voice: Voice,
     number: u32,
 ) -> Result<Outcome> {
@@ -32,6 +35,7 @@ pub(super) fn play(
     let generation = before.members[usize::from(slot)].generation;
     voice.say(format!("round {number}: {} (slot {slot}, generation {generation})", fault.sentence()));
 
+    let (_, diverged) = stage.not_carried(&held)?;
     let fault_at_ms = unix_ms();
     fault.strike(stage, slot, generation)?;
     let failover = stage.wait_record(Duration::from_secs(20), fault_at_ms, RecordKind::Failover)?;
@@ -42,11 +46,18 @@ pub(super) fn play(
         failover.detect_us.unwrap_or(0) as f64 / 1e3,
         failover.flip_us.unwrap_or(0.0),
     ));
+    let carried = stage.wait_record(Duration::from_secs(20), fault_at_ms, RecordKind::Connections)?;
+    voice.say(format!("hotpair says: {}", carried.text));
     let fenced = stage.wait_record(Duration::from_secs(180), fault_at_ms, RecordKind::Fenced)?;
     let released = stage.wait_record(Duration::from_secs(180), fault_at_ms, RecordKind::Released)?;
     voice.say("the old primary is gone, its storage is released; a third VM is being made");
     let fenced_for_sure = !stage.domain_exists(slot, generation)?;
     let storage_released = !stage.volume_exists(slot, generation);
+    // Before there is a new standby: what the survivor has is what is asked for.
+    let stories = held.finish()?;
+    // A moment has whole milliseconds, and the first answer is a round trip later.
+    let kept = Kept::new(&stories, diverged, fault_at_ms, failover.at_ms as f64 + 1.0);
+    voice.say(kept.line());
     stage.wait_protected(Duration::from_secs(180), Some(fault_at_ms))?;
     let protected = stage.wait_record(Duration::from_secs(5), fault_at_ms, RecordKind::Protected)?;
     let replaced_after = (protected.at_ms as f64 - fault_at_ms) / 1e3;
@@ -80,9 +91,11 @@ pub(super) fn play(
             protected_again,
             unplanned_failovers: unplanned,
             fault_at_ms,
+            kept,
             moments: [&failover, &fenced, &released, &protected].map(Moment::from).to_vec(),
             primary_before: slot,
         },
+        stories,
     })
 }
 
@@ -119,7 +132,7 @@ fn gap_within(report: &Report, began: f64, from: f64, to: f64) -> f64 {
 
 impl Outcome {
     /// Counts the loads.
-    pub(super) fn finish(self, loads: &[Report]) -> Round {
+    pub(super) fn finish(self, loads: &[Report]) -> (Round, Vec<Story>) {
         let mut round = self.round;
         for report in loads {
             let began = report.began_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3;
@@ -154,6 +167,6 @@ impl Outcome {
                 })
                 .count();
         }
-        round
+        (round, self.stories)
     }
 }

@@ -1,8 +1,8 @@
 //! Where the demo plays: a client in a namespace, an uplink, two libvirt VMs and the controller. Gone when dropped.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::load;
 use crate::netns::{Netns, ip_batch, run};
 
 /// The demo's pair; everything it makes carries this name.
-const PAIR: &str = "demo";
+pub(super) const PAIR: &str = "demo";
 const UPLINK: &str = "hpdemo0";
 const CLIENT_LINK: &str = "lan0";
 const NETNS: &str = "hotpair-demo-client";
@@ -95,16 +95,29 @@ impl Stage {
              [hypervisor]\nkind = \"libvirt\"\n\n\
              [[pair]]\nname = \"{PAIR}\"\nentry = [\"{ENTRY_V4}\", \"{ENTRY_V6}\"]\n\
              domain = \"{}\"\nimage = \"{}\"\n\
-             heartbeat = {{ interval = \"{}\", timeout = \"{}\", start = \"2m\" }}\n",
+             heartbeat = {{ interval = \"{}\", timeout = \"{}\", start = \"2m\" }}\n\
+             ack = \"both\"\nlag_limit = \"{}\"\n",
             demo.guest.join("domain.xml").display(),
             demo.guest.join("image.qcow2").display(),
             humantime::format_duration(demo.interval),
             humantime::format_duration(demo.timeout),
+            // An emulated standby does not get its CPU for as long as a member may be silent, and is none the worse for it.
+            humantime::format_duration(demo.timeout.min(Duration::from_secs(1))),
         )
     }
 
     pub(super) fn voice(&self) -> Voice {
         self.voice
+    }
+
+    /// Where the guest is.
+    pub(super) fn guest(&self) -> &Path {
+        &self.demo.guest
+    }
+
+    /// The entry addresses, IPv4 and IPv6.
+    pub(super) fn entries(&self) -> [IpAddr; 2] {
+        [ENTRY_V4, ENTRY_V6].map(|entry| entry.parse().expect("it is an address"))
     }
 
     /// What the controller has logged.
@@ -156,12 +169,12 @@ impl Stage {
 
     /// The web server behind the entry address.
     pub(super) fn web(&self) -> SocketAddr {
-        SocketAddr::new(ENTRY_V4.parse().expect("it is an address"), 80)
+        SocketAddr::new(self.entries()[0], 80)
     }
 
     /// The echo behind the entry address.
     pub fn echo(&self) -> SocketAddr {
-        SocketAddr::new(ENTRY_V4.parse().expect("it is an address"), 7)
+        SocketAddr::new(self.entries()[0], 7)
     }
 
     /// Starts a load in the client's namespace.
@@ -169,9 +182,14 @@ impl Stage {
     /// # Errors
     /// When its sockets cannot be had.
     pub fn load(&self, plan: load::Plan) -> Result<load::Load> {
+        self.as_client(|| plan.start())
+    }
+
+    /// Does something in the client's namespace.
+    pub(super) fn as_client<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
         let client = self.client.as_ref().context("the stage is struck")?;
         let _inside = client.enter()?;
-        plan.start()
+        what()
     }
 
     /// What `hotpair status` says to a person.
@@ -182,7 +200,7 @@ impl Stage {
         self.ask(&["status"])
     }
 
-    fn ask_json(&self, arguments: &[&str]) -> Result<String> {
+    pub(super) fn ask_json(&self, arguments: &[&str]) -> Result<String> {
         self.ask(&[arguments, &["-o", "json"]].concat())
     }
 

@@ -1,4 +1,4 @@
-//! The picture of a round: latency of every request over time, what failed, and what happened.
+//! The picture of a round: latency of every request over time, what failed, when held connections got on, and what happened.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result};
 
 use super::Round;
+use crate::held::{Kind, Story};
 use crate::load::Report;
 
 const WIDTH: f64 = 1100.0;
@@ -14,7 +15,11 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
 const PANEL: f64 = 190.0;
 const TOP: f64 = 78.0;
-const BETWEEN: f64 = 74.0;
+/// Below a panel: its axis, and a lane for each held connection that works.
+const BETWEEN: f64 = 122.0;
+const LANES: [(Kind, &str); 3] =
+    [(Kind::Download, "download"), (Kind::Upload, "upload"), (Kind::KeyValue, "key-value")];
+const LANE: f64 = 14.0;
 
 /// A stretch of time, in milliseconds since the fault, and where it is drawn.
 struct Panel {
@@ -26,7 +31,7 @@ struct Panel {
 }
 
 /// Two panels: the failover in milliseconds, and the whole round in seconds.
-pub(super) fn write(path: &Path, round: &Round, loads: &[Report]) -> Result<()> {
+pub(super) fn write(path: &Path, round: &Round, loads: &[Report], stories: &[Story]) -> Result<()> {
     let end = loads
         .iter()
         .map(|load| began(load) + load.duration.as_secs_f64() * 1e3 - round.fault_at_ms)
@@ -35,7 +40,10 @@ pub(super) fn write(path: &Path, round: &Round, loads: &[Report]) -> Result<()> 
     let around = (round.failover_gap_ms * 4.0).clamp(60.0, 4000.0);
     let panels = [
         Panel {
-            title: format!("The failover: the client waited {:.1} ms", round.failover_gap_ms),
+            title: format!(
+                "The failover: the client waited {:.1} ms; {} of {} open connections went on",
+                round.failover_gap_ms, round.kept.connections.survived, round.kept.connections.open
+            ),
             from: -around / 2.0,
             to: around * 1.5,
             top: TOP,
@@ -49,7 +57,7 @@ pub(super) fn write(path: &Path, round: &Round, loads: &[Report]) -> Result<()> 
             unit: ("s", 1000.0),
         },
     ];
-    let height = TOP + 2.0 * PANEL + BETWEEN + 60.0;
+    let height = TOP + 2.0 * (PANEL + BETWEEN) - 14.0;
     let mut svg = String::new();
     let _ = write!(
         svg,
@@ -58,7 +66,8 @@ pub(super) fn write(path: &Path, round: &Round, loads: &[Report]) -> Result<()> 
          <text x=\"{LEFT}\" y=\"26\" font-size=\"18\" font-weight=\"bold\">hotpair: fault `{}`, detected by {} after {:.1} ms, flip {:.1} us</text>\
          <circle cx=\"{}\" cy=\"44\" r=\"3\" fill=\"#2266cc\"/><text x=\"{}\" y=\"48\">UDP answered</text>\
          <circle cx=\"{}\" cy=\"44\" r=\"3\" fill=\"#119944\"/><text x=\"{}\" y=\"48\">HTTP answered</text>\
-         <path d=\"M{} 40l8 8m0 -8l-8 8\" stroke=\"#cc2222\" stroke-width=\"2\"/><text x=\"{}\" y=\"48\">no answer</text>",
+         <path d=\"M{} 40l8 8m0 -8l-8 8\" stroke=\"#cc2222\" stroke-width=\"2\"/><text x=\"{}\" y=\"48\">no answer</text>\
+         <path d=\"M{} 38v12m4 0v-12\" stroke=\"#7733aa\"/><text x=\"{}\" y=\"48\">a held connection got on</text>",
         round.fault,
         round.detected_by,
         round.detect_ms,
@@ -69,9 +78,12 @@ pub(super) fn write(path: &Path, round: &Round, loads: &[Report]) -> Result<()> 
         LEFT + 122.0,
         LEFT + 226.0,
         LEFT + 240.0,
+        LEFT + 328.0,
+        LEFT + 340.0,
     );
     for panel in &panels {
         draw(&mut svg, panel, round, loads);
+        lanes(&mut svg, panel, round, stories);
     }
     svg.push_str("</svg>\n");
     std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))
@@ -81,9 +93,40 @@ fn began(load: &Report) -> f64 {
     load.began_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }
 
+impl Panel {
+    /// Where a moment is drawn.
+    fn x(&self, at: f64) -> f64 {
+        LEFT + (at - self.from) / (self.to - self.from) * (WIDTH - LEFT - RIGHT)
+    }
+}
+
+/// Where a held connection got on: a tick each time that something came.
+fn lanes(svg: &mut String, panel: &Panel, round: &Round, stories: &[Story]) {
+    for (lane, (kind, name)) in LANES.into_iter().enumerate() {
+        let Some(story) = stories.iter().find(|story| story.kind == kind) else { continue };
+        let top = panel.top + PANEL + 28.0 + lane as f64 * (LANE + 3.0);
+        let _ = write!(
+            svg,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{name}</text><path stroke=\"#7733aa\" d=\"",
+            LEFT - 6.0,
+            top + LANE - 3.0,
+        );
+        let mut last = f64::MIN;
+        for wait in story.account.waits() {
+            let at = wait.to - round.fault_at_ms;
+            // As fine as a picture is.
+            if at >= panel.from && at <= panel.to && panel.x(at) - last >= 0.5 {
+                last = panel.x(at);
+                let _ = write!(svg, "M{last:.1} {top}v{LANE}");
+            }
+        }
+        svg.push_str("\"/>");
+    }
+}
+
 fn draw(svg: &mut String, panel: &Panel, round: &Round, loads: &[Report]) {
     let bottom = panel.top + PANEL;
-    let x = |at: f64| LEFT + (at - panel.from) / (panel.to - panel.from) * (WIDTH - LEFT - RIGHT);
+    let x = |at: f64| panel.x(at);
     let inside = |at: f64| at >= panel.from && at <= panel.to;
     let mut points = Vec::new();
     for load in loads {

@@ -1,4 +1,5 @@
-//! The demo's guest: a small Debian with its cloud kernel, a web server, a key-value server, a UDP echo and the agent.
+//! The demo's guest: a small Debian with its cloud kernel, a web server, one that takes uploads, a key-value server, a UDP
+//! echo and the agent.
 //!
 //! Made from Debian's packages without running anything of them and without mounting anything: unpacked into a
 //! directory, which `mke2fs` turns into a file system. Kept in `target/demo/image`, by a hash of everything it is made
@@ -28,11 +29,16 @@ pub(crate) struct Guest {
     pub(crate) initramfs: PathBuf,
     /// The golden image, qcow2.
     pub(crate) image: PathBuf,
+    /// What a client must get who asks for the [`DOWNLOADS`], as `sha256sum` writes it.
+    pub(crate) sums: PathBuf,
 }
 
+/// Files for large downloads, and their MiB.
+const DOWNLOADS: [(&str, usize); 2] = [("16m.bin", 16), ("64m.bin", 64)];
 const INIT: &str = include_str!("../../guest/init");
 const GUEST_INIT: &str = include_str!("../../guest/guest-init");
 const NGINX: &str = include_str!("../../guest/nginx.conf");
+const UPLOAD: &str = include_str!("../../guest/sha256");
 /// Size of the root file system.
 const DISK: &str = "256M";
 
@@ -58,6 +64,7 @@ pub(crate) fn build(verb: &str, agent_options: &str) -> Result<Guest> {
         INIT,
         GUEST_INIT,
         NGINX,
+        UPLOAD,
         DISK,
         agent_options,
         include_str!("mod.rs"),
@@ -74,6 +81,7 @@ pub(crate) fn build(verb: &str, agent_options: &str) -> Result<Guest> {
         kernel: dir.join("vmlinuz"),
         initramfs: dir.join("initramfs.cpio"),
         image: dir.join("golden.qcow2"),
+        sums: dir.join("SHA256SUMS"),
     };
     if guest.image.is_file() {
         say(verb, "guest image: the one built before");
@@ -94,6 +102,9 @@ pub(crate) fn build(verb: &str, agent_options: &str) -> Result<Guest> {
         packages::unpack(package, &root)?;
     }
     furnish(&root, &agent, &echo, agent_options)?;
+    let www = root.join("srv/www");
+    let names = DOWNLOADS.map(|(name, _)| name);
+    fs::write(work.join("SHA256SUMS"), quiet(Command::new("sha256sum").args(names).current_dir(www))?)?;
     initramfs::build(&kernel, &work)?;
     say(verb, "guest image: making its file system");
     file_system(&root, &work)?;
@@ -120,6 +131,7 @@ fn furnish(root: &Path, agent: &Path, echo: &Path, agent_options: &str) -> Resul
         "run",
         "tmp",
         "srv/www",
+        "srv/upload/cgi-bin",
         "var/log/nginx",
         "var/lib/nginx",
         "etc",
@@ -145,8 +157,9 @@ fn furnish(root: &Path, agent: &Path, echo: &Path, agent_options: &str) -> Resul
     write("etc/hotpair-guest.options", agent_options, 0o644)?;
     write("sbin/guest-init", GUEST_INIT, 0o755)?;
     write("srv/www/index.html", "<!doctype html><title>hotpair</title><p>served by one of two\n", 0o644)?;
+    write("srv/upload/cgi-bin/sha256", UPLOAD, 0o755)?;
     let mut random = fs::File::open("/dev/urandom")?;
-    for (name, mebibytes) in [("1m.bin", 1), ("16m.bin", 16)] {
+    for (name, mebibytes) in DOWNLOADS {
         let mut content = vec![0; mebibytes << 20];
         random.read_exact(&mut content)?;
         fs::write(root.join("srv/www").join(name), content)?;
