@@ -490,14 +490,25 @@ impl Connection {
         }
     }
 
-    /// Whether the standby, who could go on, will not until it has caught up.
+    /// Whether the standby, who could go on, has to catch up first: it lacks what the client has been told to have arrived, or
+    /// is far from having given the answers that the client has already.
     #[must_use]
     pub const fn is_behind(&self, scene: &Scene) -> bool {
+        /// What a segment and the rounding of its window may leave over, bytes.
+        const LITTLE: u32 = 128 << 10;
         let standby = scene.speaker ^ 1;
         self.flags & (HAS_BASE | CLOSED) == HAS_BASE
             && self.verdict == Verdict::InSync as u32
             && self.knows(standby, scene)
-            && !self.survives(standby, scene)
+            && (!self.survives(standby, scene) || self.unsaid(standby) > LITTLE)
+    }
+
+    /// How many bytes that the client has acknowledged the member has not sent yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unsaid(&self, slot: u32) -> u32 {
+        let (acknowledged, sent) = (self.client.ack.wrapping_add(self.offset(slot)), self.half(slot).nxt);
+        if after(acknowledged, sent) { acknowledged.wrapping_sub(sent) } else { 0 }
     }
 
     /// Notices that another member speaks now. Whoever cannot go on is lost.
@@ -524,11 +535,14 @@ impl Connection {
         earlier(self.client.ack.wrapping_add(self.offset(slot)), self.half(slot).nxt)
     }
 
-    /// How many bytes of the client's stream the standby has not acknowledged although the speaker has.
+    /// How many bytes the standby is behind: of the client's stream, which the speaker has acknowledged, or of its own,
+    /// which the client has; whichever is more.
     #[inline(always)]
     #[must_use]
     pub const fn lag(&self) -> u32 {
         let (speaker, other) = (self.half(self.speaker).ack, self.half(self.speaker ^ 1).ack);
-        if after(speaker, other) { speaker.wrapping_sub(other) } else { 0 }
+        let unheard = if after(speaker, other) { speaker.wrapping_sub(other) } else { 0 };
+        let unsaid = self.unsaid(self.speaker ^ 1);
+        if unheard > unsaid { unheard } else { unsaid }
     }
 }
