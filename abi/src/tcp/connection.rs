@@ -5,6 +5,7 @@
 //! segments come twice, late and in any order.
 
 use crate::maps::Tuple;
+use crate::tcp::pace::AHEAD;
 use crate::tcp::segment::{EXTENDED, NO_SCALE, Segment};
 use crate::tcp::seq::{after, earlier};
 use crate::tcp::stream::{NO_MILESTONE, Sum};
@@ -265,6 +266,8 @@ pub struct Connection {
     pub created_ns: u64,
     /// When the client was last heard, CLOCK_BOOTTIME nanoseconds.
     pub heard_ns: u64,
+    /// Since when the speaker is stopped and the standby has sent nothing, CLOCK_BOOTTIME nanoseconds; 0: it is not.
+    pub stopped_ns: u64,
     /// The client.
     pub client: Client,
     /// What it was told.
@@ -285,7 +288,7 @@ pub struct Connection {
 
 const _: () = {
     assert!(size_of::<Half>() == 120);
-    assert!(size_of::<Connection>() == 400);
+    assert!(size_of::<Connection>() == 408);
     assert!(core::mem::offset_of!(Connection, lock) == 0);
     assert!(size_of::<Tuple>() == 48);
 };
@@ -330,6 +333,7 @@ impl Connection {
         behind_ns: 0,
         created_ns: 0,
         heard_ns: 0,
+        stopped_ns: 0,
         client: Client { isn: 0, nxt: 0, ack: 0, right: 0, window: 0, wscale: 0, stamp: 0, fin: 0 },
         out: Out { nxt: 0, ack: 0, right: 0, stamp: 0, fin: 0, pad: 0 },
         half: [Half {
@@ -370,6 +374,7 @@ impl Connection {
         self.behind_ns = 0;
         self.created_ns = now_ns;
         self.heard_ns = now_ns;
+        self.stopped_ns = 0;
         self.client.isn = syn.seq;
         self.client.nxt = syn.seq.wrapping_add(1);
         self.client.ack = 0;
@@ -494,13 +499,11 @@ impl Connection {
     /// is far from having given the answers that the client has already.
     #[must_use]
     pub const fn is_behind(&self, scene: &Scene) -> bool {
-        /// What a segment and the rounding of its window may leave over, bytes.
-        const LITTLE: u32 = 128 << 10;
         let standby = scene.speaker ^ 1;
         self.flags & (HAS_BASE | CLOSED) == HAS_BASE
             && self.verdict == Verdict::InSync as u32
             && self.knows(standby, scene)
-            && (!self.survives(standby, scene) || self.unsaid(standby) > LITTLE)
+            && (!self.survives(standby, scene) || self.unsaid(standby) > AHEAD / 2)
     }
 
     /// How many bytes that the client has acknowledged the member has not sent yet.
@@ -524,6 +527,7 @@ impl Connection {
         }
         self.speaker = scene.speaker;
         self.behind_ns = 0;
+        self.stopped_ns = 0;
         self.flags &= !GATE_OPEN;
     }
 

@@ -10,6 +10,7 @@ use crate::tcp::connection::{
     OUT_FIN, RST_SEEN, SACKED, SCALED, STAMPS, SYN_ACK, Scene, UNHEARD, Verdict, Why,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
+use crate::tcp::pace::AHEAD;
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, FIN, NO_SCALE, PSH, RST, SYN, Segment};
 use crate::tcp::seq::{after, earlier, later};
@@ -290,7 +291,7 @@ impl Connection {
         let standby = self.half(scene.speaker ^ 1).ack;
         if !after(speaker, standby) {
             self.behind_ns = 0;
-            if self.flags & GATE_OPEN != 0 {
+            if self.flags & GATE_OPEN != 0 && self.unsaid(scene.speaker ^ 1) <= AHEAD {
                 self.flags &= !GATE_OPEN;
                 out.news |= CLOSED_AGAIN;
             }
@@ -523,6 +524,10 @@ impl Connection {
                 return;
             }
             self.judge(Verdict::Unprotected, Why::Reset);
+        } else if segment.payload != 0 && self.may_go_on(scene) {
+            // Its own acknowledgement comes with the client's next segment, which now comes.
+            self.tell(speaker, scene, &mut out.tell);
+            out.tell_slot = speaker;
         } else if self.has_news_for(slot, segment) {
             out.tell_slot = slot;
         }

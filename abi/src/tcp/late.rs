@@ -2,7 +2,7 @@
 //! given its own, and a standby that stands still gives none. Whoever began to wait is looked at again after the lag
 //! limit, on the occasion of any heartbeat.
 
-use crate::tcp::connection::{CLOSED, Connection, GATE_OPEN, HAS_BASE, QUEUED, STAMPS, Scene, Verdict};
+use crate::tcp::connection::{CLOSED, Connection, HAS_BASE, QUEUED, STAMPS, Scene, Verdict};
 use crate::tcp::from_member::{LATE, Outcome};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::ACK;
@@ -14,6 +14,8 @@ pub const DONE: u32 = 0;
 pub const AGAIN: u32 = 1;
 /// [`Connection::look_again`]: the client is to be told something; nothing waits any more.
 pub const TELL: u32 = 2;
+/// [`Connection::look_again`]: the speaker is to be told something; look again later.
+pub const TELL_SPEAKER: u32 = 3;
 
 impl Connection {
     /// Asks to be looked at again, once.
@@ -28,20 +30,26 @@ impl Connection {
     /// Looks whether the standby is late, and what the client may be told then.
     #[inline(always)]
     pub fn look_again(&mut self, scene: &Scene, out: &mut Outcome) -> u32 {
-        const OVER: u32 = CLOSED | GATE_OPEN;
         out.news = 0;
         self.flags &= !QUEUED;
-        if self.flags & (OVER | HAS_BASE) != HAS_BASE
+        if self.flags & (CLOSED | HAS_BASE) != HAS_BASE
             || self.speaker != scene.speaker
             || self.verdict != Verdict::InSync as u32
-            || self.behind_ns == 0
+            || (self.behind_ns == 0 && self.stopped_ns == 0)
         {
             return DONE;
         }
         self.open_if_late(scene, out);
+        self.go_on_if_late(scene, out);
         if self.is_gated(scene) {
             self.flags |= QUEUED;
             return AGAIN;
+        }
+        if self.stopped_ns != 0 {
+            self.stopped_ns = 0;
+            self.flags |= QUEUED;
+            self.tell(scene.speaker, scene, &mut out.tell);
+            return TELL_SPEAKER;
         }
         let ack = self.joint_ack(false, scene);
         let right = self.joint_right(false, scene);

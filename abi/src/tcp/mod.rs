@@ -18,6 +18,7 @@ pub mod edit;
 pub mod from_member;
 pub mod late;
 pub mod nudge;
+pub mod pace;
 pub mod pure;
 pub mod segment;
 pub mod seq;

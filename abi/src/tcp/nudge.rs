@@ -9,6 +9,7 @@
 use crate::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, STAMPS, Scene, Verdict};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, RST};
+use crate::tcp::seq::after;
 
 /// What is sent for one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,8 @@ impl Connection {
         }
         if goes_on {
             let member = Pure {
-                seq: half.ack,
+                // Not what it has acknowledged: see `tell`.
+                seq: self.client.nxt,
                 ack: self.acknowledged(slot),
                 window: self.client.window,
                 flags: ACK,
@@ -55,7 +57,8 @@ impl Connection {
         }
         let mut member = Pure::NOTHING;
         if self.knows(slot, scene) {
-            member.seq = half.ack;
+            // A reset is believed with the exact number only (RFC 5961 section 3.2).
+            member.seq = if after(self.out.ack, half.ack) { half.ack } else { self.client.nxt };
             member.ack = half.nxt;
             member.flags = RST | ACK;
         }

@@ -17,6 +17,8 @@ use crate::tcp::seq::{after, later};
 pub const AS_IS: u32 = 0;
 /// The member gets the segment as the edit says.
 pub const EDITED: u32 = 1;
+/// As `EDITED`, and the connection is to be looked at again ([`Connection::look_again`]).
+pub const EDITED_LATE: u32 = 3;
 /// The member gets nothing: it does not have this connection, or not yet. What it misses the client sends again, as the
 /// gate keeps it from being acknowledged.
 pub const NOT_FOR_IT: u32 = 2;
@@ -50,7 +52,13 @@ impl Connection {
             let newest = self.half(slot).stamp;
             edit.stamps[1] = if after(echo, newest) { newest } else { echo };
         }
+        let mut late = false;
         if speaks {
+            let (stop, begins) = self.must_stop(scene);
+            late = begins;
+            if stop {
+                edit.window = 0;
+            }
             edit.sack_add = offset;
             if segment.sacks != 0 {
                 if !Self::has_sent_all(segment, offset, known) {
@@ -73,7 +81,7 @@ impl Connection {
         }
         let half = self.half_mut(slot);
         half.given = later(half.given, edit.ack);
-        EDITED
+        if late { EDITED_LATE } else { EDITED }
     }
 
     /// A connection that could not be carried over: the member's half is closed by a reset that it believes; the next
@@ -143,9 +151,11 @@ impl Connection {
     pub fn tell(&mut self, slot: u32, scene: &Scene, pure: &mut Pure) {
         let ack = self.acknowledged(slot);
         let window = if slot == scene.speaker { self.client.window } else { self.room(slot, ack) };
+        // What it has received and not acknowledged yet is not to be seen: with a smaller number than its next one, it would
+        // take this for an old segment and not look at it. With a larger one it does (RFC 9293 section 3.10.7.4).
+        pure.seq = self.client.nxt;
         let half = self.half_mut(slot);
         half.given = later(half.given, ack);
-        pure.seq = half.ack;
         pure.ack = ack;
         pure.window = window;
         pure.flags = ACK;

@@ -34,9 +34,13 @@ pub const SEND: u64 = 1;
 #[inline(never)]
 pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     let word = member.word;
-    let active = voice::active(word, role::tripped(member.pair)) as u32;
-    let speaker = active ^ (word.handover() && out::recorded(frame, ip, word)) as u32;
-    if out::may_speak(frame, ip, member, Slot::from_bit(speaker as u64)).is_err() {
+    let tripped = role::tripped(member.pair);
+    // Looked up once: it may be recorded in this very moment, and then two answers would not fit together.
+    let recorded = word.handover() && out::recorded(frame, ip, word);
+    let speaker = voice::active(word, tripped) as u32 ^ recorded as u32;
+    let slot = Slot::from_bit(speaker as u64);
+    let lease = role::lease(member.pair);
+    if voice::may_speak(word, tripped, slot, lease, role::now_ns, || recorded).is_err() {
         return UNKNOWN;
     }
     let Some(scratch) = maps::scratch() else {

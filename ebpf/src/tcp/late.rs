@@ -10,8 +10,8 @@ use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{ETH_IPV4, ETH_IPV6};
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::from_member::OPENED;
-use hotpair_abi::tcp::late::{AGAIN, DONE, TELL};
-use hotpair_abi::{Mac, voice};
+use hotpair_abi::tcp::late::{AGAIN, DONE, TELL, TELL_SPEAKER};
+use hotpair_abi::{GATEWAY_MAC, Mac, voice};
 
 use crate::count::{count, row};
 use crate::packet::TcFrame;
@@ -90,6 +90,10 @@ extern "C" fn next(_: u64, walk: *mut c_void) -> i64 {
     match look(id, connection, scratch) {
         AGAIN => push(scratch),
         TELL => told(id, tell(frame, scratch)),
+        TELL_SPEAKER => {
+            told(id, tell_speaker(frame, id, scratch));
+            push(scratch);
+        }
         _ => {}
     }
     ON
@@ -123,6 +127,31 @@ fn look(id: u32, connection: *mut Connection, scratch: &mut Scratch) -> u32 {
         count(row(id), Counter::TcpGateOpened);
     }
     what
+}
+
+/// Makes the frame what the speaker is told, and sends a copy. `None`: the kernel refused.
+#[inline(never)]
+fn tell_speaker(frame: TcFrame, id: u32, scratch: &mut Scratch) -> Option<()> {
+    let pair = maps::pair(id)?;
+    let tuple = &scratch.tuple;
+    if tuple.outer != 0 {
+        return Some(());
+    }
+    let tap = role::tap(pair, scratch.scene.speaker);
+    if tap == 0 {
+        return None;
+    }
+    let v4 = tuple.entry.is_v4();
+    let ends = Ends { from: tuple.remote, to: tuple.entry, ports: tuple.ports, v4, partial: false };
+    write(frame, L3, &ends, &scratch.outcome.tell)?;
+    frame.address(role::mac(pair), Mac::new(GATEWAY_MAC))?;
+    let ethertype = if v4 { ETH_IPV4 } else { ETH_IPV6 };
+    frame.put(12, &ethertype.to_be())?;
+    frame.set_mark();
+    // SAFETY: clones the frame; nothing read from it before is used afterwards.
+    let result = unsafe { bpf_clone_redirect(frame.0, tap, 0) };
+    frame.clear_mark();
+    (result == 0).then_some(())
 }
 
 /// Makes the frame what the client is told, and sends a copy. `None`: the kernel refused.

@@ -6,11 +6,11 @@ use hotpair_abi::maps::{Pair, Port};
 use hotpair_abi::packet::{self, ETH_IPV4, ETH_IPV6};
 use hotpair_abi::tcp::edit::checksum_after;
 use hotpair_abi::tcp::segment::{EXTENDED, SYN, hide_extended};
-use hotpair_abi::tcp::to_member::{EDITED, NOT_FOR_IT};
+use hotpair_abi::tcp::to_member::{AS_IS as AS_HEARD, EDITED_LATE, NOT_FOR_IT};
 use hotpair_abi::{RoleWord, voice};
 
 use crate::packet::XdpFrame;
-use crate::tcp::{From, Scratch, key, locked, lookup, read, scene};
+use crate::tcp::{From, Scratch, key, late, locked, lookup, read, scene};
 use crate::{maps, role};
 
 /// The frame is the member's as it is.
@@ -59,7 +59,10 @@ pub fn to_member(ctx: *mut xdp_md, pair: *mut Pair, word: RoleWord, port: &Port)
     if scratch.segment.flags & SYN != 0 && scratch.segment.odd & EXTENDED != 0 {
         return hide(ctx, ip.l4, scratch);
     }
-    if how != EDITED || !scratch.edit.changes(&scratch.segment) {
+    if how == EDITED_LATE {
+        late::push(scratch);
+    }
+    if how == AS_HEARD || !scratch.edit.changes(&scratch.segment) {
         return AS_IS;
     }
     write(ctx, ip.l4, scratch)

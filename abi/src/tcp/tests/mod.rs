@@ -12,7 +12,7 @@ use crate::tcp::edit::Edit;
 use crate::tcp::from_member::{CUT, EDIT, NOBODY, Outcome, PASS};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, Header, SYN, Segment, read};
-use crate::tcp::to_member::{EDITED, NOT_FOR_IT};
+use crate::tcp::to_member::{AS_IS, NOT_FOR_IT};
 
 /// The client's first sequence number, just before the wrap.
 const C: u32 = 0xffff_fff0;
@@ -152,7 +152,7 @@ impl Wire {
             if how == NOT_FOR_IT {
                 return None;
             }
-            if how != EDITED {
+            if how == AS_IS {
                 edit.keep(&segment);
             }
             Some(Heard {

@@ -1,8 +1,10 @@
 //! A client that waits while nobody speaks.
 
 use super::*;
+use crate::tcp::connection::QUEUED;
 use crate::tcp::from_member::{LATE, OPENED};
-use crate::tcp::late::{AGAIN, DONE, TELL};
+use crate::tcp::late::{AGAIN, DONE, TELL, TELL_SPEAKER};
+use crate::tcp::pace::AHEAD;
 
 const LIMIT: u64 = 10_000_000;
 
@@ -64,4 +66,54 @@ fn without_a_standby_nothing_waits() {
     let mut wire = Wire::waiting();
     wire.scene.protect = 0;
     assert_eq!(wire.look(), (TELL, Some((1, 11)), 0));
+}
+
+/// The client has all of a download of `bytes`, of which the standby has sent nothing; what the speaker is told with the
+/// client's last acknowledgement.
+fn downloaded(bytes: u32) -> (Wire, Heard) {
+    let mut wire = Wire::open();
+    let mut heard = None;
+    let mut at = 1;
+    while at < bytes {
+        wire.member(0, say(at, 1).data(32_000));
+        at += 32_000;
+        heard = wire.client(say(1, at))[0];
+    }
+    (wire, heard.expect("the speaker hears"))
+}
+
+#[test]
+fn a_speaker_far_ahead_is_stopped_until_the_standby_has_followed() {
+    let (_, told) = downloaded(AHEAD - 64_000);
+    assert_eq!(told.window, 500, "not far enough");
+    let (mut wire, told) = downloaded(AHEAD + 64_000);
+    assert_eq!(told.window, 0);
+    let mut at = 1;
+    let spoken = loop {
+        let came = wire.member(1, say(at, 1).data(16_000));
+        at += 16_000;
+        match came.told {
+            Some((0, spoken)) => break spoken,
+            told => assert_eq!(told.map(|(slot, _)| slot), Some(1), "it is told that its data has arrived"),
+        }
+    };
+    assert_eq!(spoken.window, 500);
+    assert!(at > AHEAD / 2, "{at}");
+    assert_eq!(wire.client(say(1, 1)).map(|heard| heard.expect("hears").window > 0), [true, true]);
+}
+
+#[test]
+fn a_standby_that_stands_still_stops_nobody_for_long() {
+    let (mut wire, told) = downloaded(AHEAD + 64_000);
+    assert_eq!((told.window, wire.connection.flags & QUEUED), (0, QUEUED));
+    wire.pass(LIMIT - 1);
+    assert_eq!(wire.look().0, AGAIN);
+    wire.pass(1);
+    assert_eq!(wire.look(), (TELL_SPEAKER, None, OPENED));
+    assert_eq!(wire.look().0, DONE);
+    // Nobody waits for it before it has caught up.
+    let at = wire.connection.out.nxt.wrapping_sub(M[1]);
+    assert_eq!(wire.member(0, say(at, 1).data(32_000)).news, 0);
+    let heard = wire.client(say(1, at + 32_000))[0].expect("hears");
+    assert_eq!(heard.window, 500);
 }
