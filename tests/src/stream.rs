@@ -6,6 +6,9 @@
 //! "GET n\n"           n bytes: the pattern, from where the last GET ended
 //! "PUT n\n", n bytes  "OK n sum\n": how many arrived, and their sum
 //! "INCR\n"            "v\n": one more than the last time, on this connection
+//! "BYE n\n"           n bytes like GET, and the end of the connection
+//! "SLEEP n\n"         nothing for n milliseconds, in which nothing is read either
+//! "KEEP\n"            "OK\n"; the connection has keepalives from now on: after a second, each second, two may be lost
 //! "RAND n\n"          n bytes that no other connection of any member gets; the first eight are their seed
 //! "FLOOD\n"           zeros, as many as the client takes
 //! "SINK\n", anything  nothing, until the client goes away
@@ -13,11 +16,13 @@
 //! "FIRST\n"           nothing; from now on this connection is served before whatever else the machine does
 //! ```
 //!
+//! At the port [`GREETING`] the server speaks first: "WELCOME\n".
+//!
 //! Answers to requests that have come together leave together. The last four are for whoever measures: FLOOD and SINK
 //! cost the server next to nothing.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +31,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Where it is served.
 pub const PORT: u16 = 5000;
+/// Where the same is served, but the server speaks first.
+pub const GREETING: u16 = 5001;
 
 /// Bytes that are handled at once.
 const CHUNK: usize = 64 << 10;
@@ -42,16 +49,21 @@ pub fn fill(buffer: &mut [u8], offset: u64) {
     }
 }
 
-/// Serves at this address, a thread a connection.
+/// Serves at this address, a thread a connection, and at [`GREETING`] of it.
 ///
 /// # Errors
 /// When nobody can listen there.
 pub fn serve(at: SocketAddr) -> Result<()> {
+    listen(at, "")?;
+    listen(SocketAddr::new(at.ip(), GREETING), "WELCOME\n")
+}
+
+fn listen(at: SocketAddr, greeting: &'static str) -> Result<()> {
     let listener = TcpListener::bind(at).with_context(|| format!("cannot serve TCP on {at}"))?;
     thread::Builder::new().name("stream".to_string()).spawn(move || {
         for stream in listener.incoming().flatten() {
             // More threads than there can be are refused by the kernel; that connection then ends.
-            let _ = thread::Builder::new().stack_size(256 << 10).spawn(move || converse(&stream));
+            let _ = thread::Builder::new().stack_size(256 << 10).spawn(move || converse(&stream, greeting));
         }
     })?;
     Ok(())
@@ -73,10 +85,21 @@ fn pace(stream: &TcpStream, rate: u64) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn converse(stream: &TcpStream) -> Option<()> {
+/// From now on this end asks after a second of silence whether the other one is still there.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
+    const SECOND: Duration = Duration::from_secs(1);
+    set_tcp_keepidle(stream, SECOND)?;
+    set_tcp_keepintvl(stream, SECOND)?;
+    set_tcp_keepcnt(stream, 2)?;
+    set_socket_keepalive(stream, true)
+}
+
+fn converse(stream: &TcpStream, greeting: &str) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut reader = BufReader::with_capacity(CHUNK, stream);
     let mut writer = BufWriter::with_capacity(CHUNK, stream);
+    writer.write_all(greeting.as_bytes()).ok()?;
     let mut buffer = vec![0; CHUNK];
     let (mut offset, mut count) = (0u64, 0u64);
     let mut random = Random::new();
@@ -92,7 +115,7 @@ fn converse(stream: &TcpStream) -> Option<()> {
         let mut words = line.split_whitespace();
         let (verb, number) = (words.next()?, words.next().and_then(|n| n.parse::<u64>().ok()));
         match (verb, number) {
-            ("GET", Some(mut left)) => {
+            ("GET" | "BYE", Some(mut left)) => {
                 while left > 0 {
                     let now = buffer.len().min(left as usize);
                     fill(&mut buffer[..now], offset);
@@ -100,6 +123,14 @@ fn converse(stream: &TcpStream) -> Option<()> {
                     offset += now as u64;
                     left -= now as u64;
                 }
+                if verb == "BYE" {
+                    return writer.flush().ok();
+                }
+            }
+            ("SLEEP", Some(ms)) => thread::sleep(Duration::from_millis(ms)),
+            ("KEEP", None) => {
+                keep_alive(stream).ok()?;
+                writer.write_all(b"OK\n").ok()?;
             }
             ("PUT", Some(bytes)) => {
                 writer.flush().ok()?;
@@ -275,8 +306,24 @@ impl Conversation {
     /// # Errors
     /// When the connection ends, hangs, or brings a wrong byte.
     pub fn download(&mut self, bytes: u64) -> Result<()> {
-        self.stream.write_all(format!("GET {bytes}\n").as_bytes()).context("asking")?;
+        self.ask("GET", bytes)?;
+        self.receive(bytes)
+    }
+
+    /// Says a verb with its number.
+    ///
+    /// # Errors
+    /// When the connection does not take it.
+    pub fn ask(&mut self, verb: &str, number: u64) -> Result<()> {
         self.last = Instant::now();
+        self.stream.write_all(format!("{verb} {number}\n").as_bytes()).context("asking")
+    }
+
+    /// Receives this many bytes that were asked for, and checks each.
+    ///
+    /// # Errors
+    /// When the connection ends, hangs, or brings a wrong byte.
+    pub fn receive(&mut self, bytes: u64) -> Result<()> {
         let mut buffer = vec![0; CHUNK];
         let mut expected = vec![0; CHUNK];
         let mut left = bytes;
@@ -323,13 +370,76 @@ impl Conversation {
         Ok(())
     }
 
+    /// Receives what is still to come of so many bytes that were asked for on this connection, and checks each.
+    ///
+    /// # Errors
+    /// As [`Conversation::receive`].
+    pub fn rest(&mut self, bytes: u64) -> Result<()> {
+        self.receive(bytes.saturating_sub(self.offset))
+    }
+
+    /// Has nothing more to say, and still listens.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn shut(&mut self) -> Result<()> {
+        self.stream.shutdown(Shutdown::Write).context("shutting down one direction")
+    }
+
+    /// Sees the server's end of the connection, and nothing before.
+    ///
+    /// # Errors
+    /// When it is reset, hangs, or something comes.
+    pub fn ended(&mut self) -> Result<()> {
+        let more = self.stream.read(&mut [0; 64]).context("waiting for the end")?;
+        ensure!(more == 0, "{more} bytes behind the end");
+        Ok(())
+    }
+
+    /// Hears the server's greeting.
+    ///
+    /// # Errors
+    /// When it is another, or does not come.
+    pub fn greeted(&mut self) -> Result<()> {
+        let greeting = self.line()?;
+        ensure!(greeting == "WELCOME", "{greeting:?} is no greeting");
+        Ok(())
+    }
+
+    /// From now on the server asks after a second of silence whether this end is still there.
+    ///
+    /// # Errors
+    /// When the connection ends or hangs.
+    pub fn keep_alive(&mut self) -> Result<()> {
+        self.stream.write_all(b"KEEP\n").context("asking")?;
+        let answer = self.line()?;
+        ensure!(answer == "OK", "{answer:?} is no answer");
+        Ok(())
+    }
+
     /// One request and its answer, which must be the next number.
     ///
     /// # Errors
     /// When the connection ends, hangs, or the answer is another one.
     pub fn increment(&mut self) -> Result<()> {
+        self.request()?;
+        self.answered()
+    }
+
+    /// The request alone.
+    ///
+    /// # Errors
+    /// When the connection does not take it.
+    pub fn request(&mut self) -> Result<()> {
         self.last = Instant::now();
-        self.stream.write_all(b"INCR\n").context("asking")?;
+        self.stream.write_all(b"INCR\n").context("asking")
+    }
+
+    /// The answer to a request.
+    ///
+    /// # Errors
+    /// When the connection ends, hangs, or the answer is not the next number.
+    pub fn answered(&mut self) -> Result<()> {
         self.count += 1;
         let answer = self.line()?;
         ensure!(answer == self.count.to_string(), "answer {answer:?} instead of {}", self.count);

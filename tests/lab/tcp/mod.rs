@@ -2,6 +2,7 @@
 
 mod loss;
 mod redis;
+mod shapes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,0 +1,212 @@
+//! Connections of every shape through a failover: who speaks first, who closes, who is silent, who does not read, how many
+//! there are and how fast they come and go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hotpair_tests::lab::Lab;
+use hotpair_tests::stream::{Conversation, GREETING};
+
+use super::{kill_primary, soaking};
+use crate::scenario::protected;
+use crate::takeover::{open, patient};
+
+/// What a client does before the failover, when the survivor serves, and then. Each is done by a thread of its own.
+type Shape =
+    (&'static str, fn(&Lab, bool) -> Result<Conversation>, fn(Conversation, &AtomicBool) -> Result<()>);
+
+const MEGABYTE: u64 = 1 << 20;
+
+/// Waits until the survivor serves.
+fn served_by_the_survivor(over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn greeted(lab: &Lab, v6: bool) -> Result<Conversation> {
+    let _inside = lab.client().netns().enter()?;
+    Conversation::open(SocketAddr::new(lab.client().entry(v6)?, GREETING), Duration::from_secs(5))
+}
+
+const SHAPES: &[Shape] = &[
+    ("server speaks first, heard before", greeted, |mut c, over| {
+        c.greeted()?;
+        served_by_the_survivor(over);
+        c.increment()
+    }),
+    ("server speaks first, heard after", greeted, |mut c, over| {
+        served_by_the_survivor(over);
+        c.greeted()?;
+        c.increment()
+    }),
+    ("client closes its half, then the failover", open, |mut c, over| {
+        c.ask("GET", 24 * MEGABYTE)?;
+        c.shut()?;
+        c.receive(MEGABYTE)?;
+        served_by_the_survivor(over);
+        c.receive(23 * MEGABYTE)?;
+        c.ended()
+    }),
+    ("client closes its half during the failover", open, |mut c, over| {
+        c.ask("GET", 24 * MEGABYTE)?;
+        c.receive(MEGABYTE)?;
+        while !over.load(Ordering::Relaxed) {
+            c.receive(1000)?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        c.shut()?;
+        c.rest(24 * MEGABYTE)?;
+        c.ended()
+    }),
+    ("server closes behind a download through the failover", open, |mut c, over| {
+        c.ask("BYE", 24 * MEGABYTE)?;
+        c.receive(MEGABYTE)?;
+        served_by_the_survivor(over);
+        c.receive(23 * MEGABYTE)?;
+        c.ended()
+    }),
+    ("server has closed, client has not read it yet", open, |mut c, over| {
+        c.ask("BYE", 1000)?;
+        served_by_the_survivor(over);
+        c.receive(1000)?;
+        c.ended()
+    }),
+    ("server closes after the failover", open, |mut c, over| {
+        c.increment()?;
+        served_by_the_survivor(over);
+        c.ask("BYE", MEGABYTE)?;
+        c.receive(MEGABYTE)?;
+        c.ended()
+    }),
+    ("client does not read for seconds", open, |mut c, over| {
+        c.ask("GET", 24 * MEGABYTE)?;
+        thread::sleep(Duration::from_millis(1500));
+        served_by_the_survivor(over);
+        thread::sleep(Duration::from_millis(1500));
+        c.receive(24 * MEGABYTE)?;
+        c.upload(MEGABYTE)
+    }),
+    ("server does not read for seconds", open, |mut c, over| {
+        c.ask("SLEEP", 3000)?;
+        c.upload(24 * MEGABYTE)?;
+        served_by_the_survivor(over);
+        c.download(MEGABYTE)
+    }),
+    ("silent for longer than the keepalive time", open, |mut c, over| {
+        c.increment()?;
+        c.keep_alive()?;
+        served_by_the_survivor(over);
+        thread::sleep(Duration::from_millis(4500));
+        c.increment()?;
+        c.download(MEGABYTE)
+    }),
+    ("nothing said before the failover", open, |mut c, over| {
+        served_by_the_survivor(over);
+        c.increment()
+    }),
+];
+
+#[test]
+fn connections_of_every_shape_go_on() -> Result<()> {
+    let Some(lab) = protected("connections_of_every_shape_go_on", patient())? else { return Ok(()) };
+    for round in 0..if soaking() { 20 } else { 1 } {
+        let over = Arc::<AtomicBool>::default();
+        let mut clients: Vec<(String, JoinHandle<Result<()>>)> = Vec::new();
+        for v6 in [false, true] {
+            for (name, open, talk) in SHAPES {
+                let conversation = open(&lab, v6)?;
+                let over = Arc::clone(&over);
+                let name = format!("{name} (IPv{}, round {round})", if v6 { 6 } else { 4 });
+                clients.push((name, thread::spawn(move || talk(conversation, &over))));
+            }
+        }
+        // The windows of those who do not read are full by then, and keepalives have been asked.
+        thread::sleep(Duration::from_millis(2500));
+        kill_primary(&lab)?;
+        over.store(true, Ordering::Relaxed);
+        let mut failed = Vec::new();
+        for (name, client) in clients {
+            if let Err(error) = client.join().expect("no panic") {
+                failed.push(format!("{name}: {error:#}"));
+            }
+        }
+        ensure!(failed.is_empty(), "{failed:#?}");
+        lab.wait_protected()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_thousand_connections_go_on() -> Result<()> {
+    let Some(lab) = protected("a_thousand_connections_go_on", patient())? else { return Ok(()) };
+    let mut conversations: Vec<Conversation> =
+        (0..1000).map(|number| open(&lab, number % 2 == 1)).collect::<Result<_>>()?;
+    for conversation in &mut conversations {
+        conversation.increment()?;
+    }
+    // All of them ask, and before most are answered the primary is dead.
+    for conversation in &mut conversations {
+        conversation.request()?;
+    }
+    let old = lab.primary()?;
+    old.kill()?;
+    for conversation in &mut conversations {
+        conversation.answered()?;
+    }
+    lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
+    for (number, conversation) in conversations.iter_mut().enumerate() {
+        conversation.increment().with_context(|| format!("connection {number}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn connections_that_come_and_go_across_failovers_do_not_hang() -> Result<()> {
+    let name = "connections_that_come_and_go_across_failovers_do_not_hang";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let lab = Arc::new(lab);
+    let stop = Arc::<AtomicBool>::default();
+    let (opened, slowest) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let clients: Vec<JoinHandle<Result<()>>> = (0..8)
+        .map(|number| {
+            let (lab, stop) = (Arc::clone(&lab), Arc::clone(&stop));
+            let (opened, slowest) = (Arc::clone(&opened), Arc::clone(&slowest));
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    let mut conversation = open(&lab, number % 2 == 1)?;
+                    conversation.increment()?;
+                    if number % 4 > 1 {
+                        // The server closes first: its port is the one that waits.
+                        conversation.ask("BYE", 100)?;
+                        conversation.receive(100)?;
+                        conversation.ended()?;
+                    }
+                    slowest.fetch_max(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    for _ in 0..if soaking() { 20 } else { 2 } {
+        thread::sleep(Duration::from_millis(400));
+        kill_primary(&lab)?;
+        lab.wait_protected()?;
+    }
+    thread::sleep(Duration::from_millis(400));
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("no panic")?;
+    }
+    let (opened, slowest) = (opened.load(Ordering::Relaxed), slowest.load(Ordering::Relaxed));
+    eprintln!("{opened} connections, the slowest took {slowest} ms");
+    // A SYN or SYN-ACK that is lost with the primary is repeated after a second, then after two.
+    ensure!(opened > 100 && slowest < 5000, "{opened} connections, the slowest took {slowest} ms");
+    Ok(())
+}
