@@ -23,7 +23,7 @@ pub(crate) fn patient() -> Builder {
 }
 
 /// As `patient`, but with the `lag_limit` that pairs have.
-fn hasty() -> Builder {
+pub(crate) fn hasty() -> Builder {
     Lab::builder().carries_tcp().heartbeat(Duration::from_millis(5), Duration::from_millis(250))
 }
 

@@ -1,8 +1,10 @@
 //! Connections of real Linux TCP stacks through failovers: what each test needs.
 
+mod chain;
 mod loss;
 mod redis;
 mod shapes;
+mod standby;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,6 +71,15 @@ impl Busy {
             self.rounds.load(Ordering::Relaxed) >= wanted
                 || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
         })
+    }
+
+    /// Sees the connection reset, soon, and no other end of it.
+    fn is_reset(mut self) -> Result<()> {
+        let thread = self.thread.take().context("it runs")?;
+        wait_until(&format!("{} to be reset", self.what), Duration::from_secs(10), || thread.is_finished())?;
+        let error = thread.join().expect("no panic").err().context("it goes on")?;
+        ensure!(format!("{error:#}").contains("reset"), "{}: {error:#}", self.what);
+        Ok(())
     }
 
     /// Ends after the present round. The longest gap it has seen.

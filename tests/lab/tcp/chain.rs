@@ -1,0 +1,79 @@
+//! One failover after the other under load: connections opened since the present standby came go on, older ones are said to
+//! be unprotected and are reset, and nobody hangs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hotpair::api::types::Flows;
+use hotpair_tests::lab::Lab;
+use hotpair_tests::stream::Conversation;
+use hotpair_tests::wait::wait_for;
+
+use super::{Busy, kill_primary, soaking};
+use crate::scenario::protected;
+use crate::takeover::{open, patient};
+
+/// Verdict and why of each connection, by the client's address and port.
+pub(super) fn verdicts(lab: &Lab) -> Result<BTreeMap<String, (String, String)>> {
+    let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
+    Ok(flows.flows.into_iter().map(|flow| (flow.client, (flow.verdict, flow.why))).collect())
+}
+
+/// Waits until these connections are all said to be this, and why.
+pub(super) fn said_to_be(lab: &Lab, clients: &[String], verdict: &str, why: &str) -> Result<()> {
+    // A connection at work may be behind for a moment.
+    wait_for(&format!("all of {clients:?} to be {verdict}"), Duration::from_secs(10), || {
+        let seen = verdicts(lab)?;
+        for client in clients {
+            let (is, because) = seen.get(client).with_context(|| format!("{client} is not listed"))?;
+            ensure!(is == verdict && because == why, "{client} is {is}: {because}");
+        }
+        Ok(())
+    })
+}
+
+/// A download, an upload and requests, over IPv4 or IPv6, and what `flows` calls them.
+pub(super) fn at_work(lab: &Lab, name: &str, v6: bool) -> Result<(Vec<Busy>, Vec<String>)> {
+    type Round = fn(&mut Conversation) -> Result<()>;
+    let rounds: [(&str, Round); 3] = [
+        ("download", |c| c.download(256 << 10)),
+        ("upload", |c| c.upload(256 << 10)),
+        ("requests", Conversation::increment),
+    ];
+    let (mut busy, mut clients) = (Vec::new(), Vec::new());
+    for (what, round) in rounds {
+        let conversation = open(lab, v6)?;
+        clients.push(conversation.local()?.to_string());
+        busy.push(Busy::start(&format!("{what}, {name}"), conversation, round));
+    }
+    Ok((busy, clients))
+}
+
+#[test]
+fn a_chain_of_failovers_carries_what_is_protected_and_resets_the_rest() -> Result<()> {
+    let name = "a_chain_of_failovers_carries_what_is_protected_and_resets_the_rest";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let (mut old, mut old_clients): (Vec<Busy>, Vec<String>) = Default::default();
+    for round in 0..if soaking() { 20 } else { 5 } {
+        lab.wait_protected()?;
+        let (new, new_clients) = at_work(&lab, &format!("round {round}"), round % 2 == 1)?;
+        for client in &new {
+            client.goes_on(2)?;
+        }
+        said_to_be(&lab, &new_clients, "in_sync", "")?;
+        said_to_be(&lab, &old_clients, "unprotected", "began before the present standby came")?;
+        kill_primary(&lab)?;
+        for client in &new {
+            client.goes_on(2).with_context(|| format!("round {round}"))?;
+        }
+        for client in old {
+            client.is_reset().with_context(|| format!("round {round}"))?;
+        }
+        (old, old_clients) = (new, new_clients);
+    }
+    for client in old {
+        client.stop()?;
+    }
+    Ok(())
+}
