@@ -157,7 +157,7 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
     if word.mirror() && tcp::is_segment(ip) && role::carries_tcp(pair) {
         let speaker = voice::active(word, role::tripped(pair)) as u32 ^ taken_over as u32;
         if let Some(scratch) = maps::scratch() {
-            tcp::scene(scratch, pair, word, speaker);
+            tcp::scene(scratch, pair, word, speaker, role::now_ns());
         }
         let _ = from_client::from_client(frame, link, ip, id);
     }

@@ -87,6 +87,19 @@ impl Header {
         unsafe { *self.0.as_mut_ptr().add(at as usize & 63).cast() = bytes };
     }
 
+    /// Zeroes the first 64 bytes.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        let words: *mut u64 = self.0.as_mut_ptr().cast();
+        let mut at = 0;
+        while at < 8 {
+            // SAFETY: eight words, aligned as the buffer is. Volatile, because LLVM would make a memset of it, which a
+            // program has as a function of its own that goes byte by byte: a tenth of the time of a whole segment.
+            unsafe { words.add(at).write_volatile(0) };
+            at += 1;
+        }
+    }
+
     /// Overwrites a byte.
     #[inline(always)]
     pub const fn put_byte(&mut self, at: u32, byte: u32) {
@@ -149,6 +162,9 @@ pub const EXTENDED: u32 = 1 << 2;
 
 /// [`Segment::wscale`] of a SYN without the option.
 pub const NO_SCALE: u32 = 255;
+
+/// [`Segment::stamps_at`] of almost every segment: two NOPs before the option, and nothing behind it.
+pub const USUAL: u32 = 24;
 
 /// A segment's header, read. All numbers in host byte order; offsets are into [`Header`], 0 for "not there".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -231,7 +247,7 @@ impl Segment {
         self.odd = 0;
         // What almost every segment has: two NOPs and the timestamps. Nothing is left to walk through then.
         if len == 32 && header.word(20) == 0x0101_080a {
-            self.stamps_at = 24;
+            self.stamps_at = USUAL;
             self.stamps = [header.word(24), header.word(28)];
             self.cursor = len;
         }

@@ -10,6 +10,7 @@ use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Bytes, Ip, Link};
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, LATE, LISTEN, NOBODY, OPENED, PASS, SPEAK};
+use hotpair_abi::tcp::segment::USUAL;
 use hotpair_abi::tcp::stream::{ANEW, DIFFER};
 use hotpair_abi::{GATEWAY_MAC, Mac, Slot, voice};
 
@@ -54,7 +55,7 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     let Some(connection) = lookup(scratch) else {
         return UNKNOWN;
     };
-    scene(scratch, member.pair, word, speaker);
+    scene(scratch, member.pair, word, speaker, role::now_ns());
     let slot = member.port.slot & 1;
     let payload = ip.l4 as u32 + scratch.segment.header;
     sum::compare(frame, payload, connection, slot, scratch);
@@ -189,12 +190,15 @@ fn copy<const N: usize>(frame: TcFrame, ip: &Ip, scratch: &Scratch, at: u32) -> 
 /// Writes the header's fields, all but the checksum.
 #[inline(always)]
 fn store(frame: TcFrame, ip: &Ip, scratch: &Scratch) -> Option<()> {
-    // SAFETY: the first sixteen bytes of the header.
-    let fixed: &[u8; 16] = unsafe { &*scratch.header.0.as_ptr().cast() };
-    frame.put(ip.l4, fixed)?;
     let segment = &scratch.segment;
-    if segment.stamps_at != 0 {
-        copy::<8>(frame, ip, scratch, segment.stamps_at)?;
+    if segment.stamps_at == USUAL {
+        // At once, the checksum as it was.
+        copy::<32>(frame, ip, scratch, 0)?;
+    } else {
+        copy::<16>(frame, ip, scratch, 0)?;
+        if segment.stamps_at != 0 {
+            copy::<8>(frame, ip, scratch, segment.stamps_at)?;
+        }
     }
     if scratch.outcome.edit.sack != 0 && segment.sacks != 0 {
         let at = segment.sack_at;

@@ -113,7 +113,7 @@ fn look(id: u32, connection: *mut Connection, scratch: &mut Scratch) -> u32 {
     let word = role::word(pair);
     let tripped = role::tripped(pair);
     let speaker = voice::active(word, tripped);
-    scene(scratch, pair, word, speaker as u32);
+    scene(scratch, pair, word, speaker as u32, role::now_ns());
     let now = scratch.scene.now_ns;
     let may = voice::may_speak(word, tripped, speaker, role::lease(pair), || now, || false);
     if may.is_err() || word.handover() {

@@ -93,20 +93,29 @@ fn copy<B: Load, const N: usize>(frame: &B, l4: usize, header: &mut Header, at: 
 pub fn read<B: Load>(frame: &B, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
     let bytes = length(frame, ip);
     let header = &mut scratch.header;
-    header.put(0, [0; 64]);
-    copy::<B, 20>(frame, ip.l4, header, 0)?;
-    // In steps of constant lengths, which the verifier understands: most headers have 20 or 32 bytes.
+    header.clear();
+    // Most headers have 32 bytes, and most packets at least as many: one copy, instead of one to learn how many there are.
+    if copy::<B, 32>(frame, ip.l4, header, 0).is_none() {
+        copy::<B, 20>(frame, ip.l4, header, 0)?;
+    }
+    // In steps of constant lengths, which the verifier understands. What is behind the header must be zero.
     match (header.byte(12) >> 4) * 4 {
-        24 => copy::<B, 4>(frame, ip.l4, header, 20)?,
-        28 => copy::<B, 8>(frame, ip.l4, header, 20)?,
-        32 => copy::<B, 12>(frame, ip.l4, header, 20)?,
-        36 => copy::<B, 16>(frame, ip.l4, header, 20)?,
-        40 => copy::<B, 20>(frame, ip.l4, header, 20)?,
-        44 => copy::<B, 24>(frame, ip.l4, header, 20)?,
-        48 => copy::<B, 28>(frame, ip.l4, header, 20)?,
-        52 => copy::<B, 32>(frame, ip.l4, header, 20)?,
-        56 => copy::<B, 36>(frame, ip.l4, header, 20)?,
-        60 => copy::<B, 40>(frame, ip.l4, header, 20)?,
+        20 => header.put(20, [0; 12]),
+        24 => {
+            copy::<B, 4>(frame, ip.l4, header, 20)?;
+            header.put(24, [0; 8]);
+        }
+        28 => {
+            copy::<B, 8>(frame, ip.l4, header, 20)?;
+            header.put(28, [0; 4]);
+        }
+        36 => copy::<B, 4>(frame, ip.l4, header, 32)?,
+        40 => copy::<B, 8>(frame, ip.l4, header, 32)?,
+        44 => copy::<B, 12>(frame, ip.l4, header, 32)?,
+        48 => copy::<B, 16>(frame, ip.l4, header, 32)?,
+        52 => copy::<B, 20>(frame, ip.l4, header, 32)?,
+        56 => copy::<B, 24>(frame, ip.l4, header, 32)?,
+        60 => copy::<B, 28>(frame, ip.l4, header, 32)?,
         _ => {}
     }
     scratch.segment.fixed(&scratch.header, bytes).ok()?;
@@ -149,9 +158,9 @@ pub fn key(scratch: &mut Scratch, ip: &Ip, tags: &Tags, from: From) {
     tuple.pad = 0;
 }
 
-/// Writes what is known of the pair into the scratch.
+/// Writes what is known of the pair into the scratch. `now_ns` is [`role::now_ns`], or 0 where nobody looks at the clock.
 #[inline(always)]
-pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u32) {
+pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u32, now_ns: u64) {
     let scene = &mut scratch.scene;
     scene.speaker = speaker & 1;
     scene.protect = word.protect() as u32;
@@ -159,7 +168,7 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
     scene.handover = word.handover() as u32;
     scene.pad = 0;
     scene.compare = role::compares(pair) as u32;
-    scene.now_ns = role::now_ns();
+    scene.now_ns = now_ns;
     // SAFETY: `pair` points into the array map; each field is one aligned word that only the controller writes.
     unsafe {
         scene.since_ns[0] = (&raw const (*pair).since_ns[0]).read_volatile();

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_xdp_store_bytes;
 use hotpair_abi::maps::{Pair, Port};
 use hotpair_abi::packet::{self, ETH_IPV4, ETH_IPV6};
 use hotpair_abi::tcp::edit::checksum_after;
-use hotpair_abi::tcp::segment::{EXTENDED, SYN, hide_extended};
+use hotpair_abi::tcp::segment::{EXTENDED, SYN, USUAL, hide_extended};
 use hotpair_abi::tcp::to_member::{AS_IS as AS_HEARD, EDITED_LATE, NOT_FOR_IT};
 use hotpair_abi::{RoleWord, voice};
 
@@ -47,8 +47,10 @@ pub fn to_member(ctx: *mut xdp_md, pair: *mut Pair, word: RoleWord, port: &Port)
     // A connection that began during a handover belongs to the other slot already.
     let speaker = voice::active(word, role::tripped(pair)) as u32
         ^ (word.handover() && maps::recorded(&crate::tcp::flow(scratch), word.epoch().0)) as u32;
-    scene(scratch, pair, word, speaker);
     let slot = port.slot & 1;
+    // Only what the speaker hears depends on the time, and looking at the clock takes a while.
+    let now_ns = if slot == speaker || word.handover() { role::now_ns() } else { 0 };
+    scene(scratch, pair, word, speaker, now_ns);
     let how = locked(connection, |connection| {
         connection.settle(&mut scratch.scene);
         connection.to_member(slot, &scratch.segment, &scratch.scene, &mut scratch.edit)
@@ -122,10 +124,11 @@ fn copy<const N: usize>(ctx: *mut xdp_md, l4: usize, scratch: &Scratch, at: u32)
 #[inline(never)]
 fn write(ctx: *mut xdp_md, l4: usize, scratch: &mut Scratch) -> u32 {
     let diff = scratch.edit.apply(&mut scratch.header, &scratch.segment);
-    let segment = &scratch.segment;
-    if segment.stamps_at != 0 && copy::<8>(ctx, l4, scratch, segment.stamps_at).is_none() {
+    let at = scratch.segment.stamps_at;
+    if at != 0 && at != USUAL && copy::<8>(ctx, l4, scratch, at).is_none() {
         return FAILED;
     }
+    let segment = &scratch.segment;
     if scratch.edit.sack != 0 && segment.sacks != 0 && write_sacks(ctx, l4, scratch) == FAILED {
         return FAILED;
     }
@@ -158,8 +161,17 @@ fn checksum(ctx: *mut xdp_md, l4: usize, scratch: &mut Scratch, diff: u64) -> u3
     let [a, b] = checksum_after(u16::from_ne_bytes([h[16], h[17]]), diff).to_ne_bytes();
     h[16] = a;
     h[17] = b;
-    // SAFETY: 20 bytes of the buffer; the helper checks the offset.
-    if unsafe { bpf_xdp_store_bytes(ctx, l4 as u32, h.as_mut_ptr().cast(), 20) } != 0 {
+    // With the timestamps, where they are as usual; a whole option of the header lies in those bytes then.
+    let with_stamps = scratch.segment.stamps_at == USUAL;
+    // SAFETY: 32 or 20 bytes of the buffer; the helper checks the offset.
+    let result = unsafe {
+        if with_stamps {
+            bpf_xdp_store_bytes(ctx, l4 as u32, h.as_mut_ptr().cast(), 32)
+        } else {
+            bpf_xdp_store_bytes(ctx, l4 as u32, h.as_mut_ptr().cast(), 20)
+        }
+    };
+    if result != 0 {
         return FAILED;
     }
     TRANSLATED
