@@ -1,6 +1,7 @@
 //! The demo's held connections: what they are asked to do, and what a round says of them.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hotpair::api::types::Flows;
@@ -10,10 +11,11 @@ use super::Stage;
 use crate::held::{End, Held, Kind, Plan, Story, sum_of};
 
 /// A file of the guest's as `xtask/src/guest_image/mod.rs` makes it, how long it is, and how much of it a client takes in a
-/// second: ten seconds of work, or more where the machine is slow, so that it lasts until the fault.
-const KVM: (&str, u64, u64) = ("64m.bin", 64 << 20, 6 << 20);
-/// An emulated guest has to be able to do something else, too.
-const TCG: (&str, u64, u64) = ("16m.bin", 16 << 20, 3 << 19);
+/// second: ten seconds of work, or more where the machine is slow, so that it lasts until the fault. And between two bursts of
+/// writes.
+const KVM: (&str, u64, u64, Duration) = ("64m.bin", 64 << 20, 6 << 20, Duration::from_millis(20));
+/// An emulated guest shares the machine with two others, and has to be able to do something else, too.
+const TCG: (&str, u64, u64, Duration) = ("8m.bin", 8 << 20, 3 << 18, Duration::from_millis(100));
 /// Connections that say nothing while it happens.
 const SILENT: usize = 20;
 
@@ -71,7 +73,7 @@ impl Stage {
         let list = self.guest().join("SHA256SUMS");
         let sums = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
         let [v4, v6] = self.entries();
-        let (file, bytes, rate) = if self.status()?.hypervisor.accel == "kvm" { KVM } else { TCG };
+        let (file, bytes, rate, every) = if self.status()?.hypervisor.accel == "kvm" { KVM } else { TCG };
         let plan = Plan {
             download: (v4, 80).into(),
             file: file.to_owned(),
@@ -80,6 +82,7 @@ impl Stage {
             upload: (v6, 8080).into(),
             upload_bytes: bytes,
             rate,
+            every,
             key_value: (v4, 6379).into(),
             keys,
             silent: SILENT,

@@ -101,8 +101,8 @@ impl Stage {
             demo.guest.join("image.qcow2").display(),
             humantime::format_duration(demo.interval),
             humantime::format_duration(demo.timeout),
-            // An emulated standby does not get its CPU for as long as a member may be silent, and is none the worse for it.
-            humantime::format_duration(demo.timeout.min(Duration::from_secs(1))),
+            // An emulated standby beats and does not get its CPU for anything else for a while: it is none the worse for it.
+            humantime::format_duration((demo.timeout * 4).min(Duration::from_secs(1))),
         )
     }
 

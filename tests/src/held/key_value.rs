@@ -13,8 +13,6 @@ use super::{Book, Broken};
 
 /// An INCR and a SET each, sent before the first is answered.
 const PIPELINED: u64 = 16;
-/// Between two bursts.
-const EVERY: Duration = Duration::from_millis(40);
 /// Keys that are set, one after the other and again.
 const KEYS: u64 = 64;
 
@@ -64,6 +62,7 @@ impl Written {
 /// Writes until it is told to stop.
 pub(super) fn run(
     stream: &TcpStream,
+    every: Duration,
     written: &mut Written,
     book: &Book,
     stop: &AtomicBool,
@@ -78,7 +77,7 @@ pub(super) fn run(
             book.gave_up(since);
         }
         done?;
-        std::thread::sleep(EVERY);
+        std::thread::sleep(every);
     }
     Ok(())
 }

@@ -57,6 +57,8 @@ pub struct Plan {
     pub rate: u64,
     /// A redis.
     pub key_value: SocketAddr,
+    /// Between two bursts of writes.
+    pub every: Duration,
     /// What the names of the keys that are written begin with. Nobody has written them before.
     pub keys: String,
     /// Connections to the redis that are opened and then silent.
@@ -163,7 +165,7 @@ impl Held {
         let at = plan.clone();
         held.start(Kind::KeyValue, plan.key_value, move |stream, book, stop| {
             let mut written = Written::new(&at.keys);
-            let mut end = key_value::run(stream, &mut written, book, stop);
+            let mut end = key_value::run(stream, at.every, &mut written, book, stop);
             // Of a connection that broke, another one says what is left of its writes.
             let again = match &end {
                 Err(Broken::Lost(_)) => connect(at.key_value).map(Some),

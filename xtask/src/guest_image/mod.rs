@@ -34,7 +34,7 @@ pub(crate) struct Guest {
 }
 
 /// Files for large downloads, and their MiB.
-const DOWNLOADS: [(&str, usize); 2] = [("16m.bin", 16), ("64m.bin", 64)];
+const DOWNLOADS: [(&str, usize); 2] = [("8m.bin", 8), ("64m.bin", 64)];
 const INIT: &str = include_str!("../../guest/init");
 const GUEST_INIT: &str = include_str!("../../guest/guest-init");
 const NGINX: &str = include_str!("../../guest/nginx.conf");
