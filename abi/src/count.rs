@@ -182,6 +182,8 @@ counters! {
     TcpDiverged = 78, "tcp_diverged";
     /// Bytes of a member that were never seen: what the members send is compared from behind them.
     TcpCompareSkipped = 79, "tcp_compare_skipped";
+    /// What the standby has said before the primary: sent to the client (`answer = "first"`).
+    TcpAnsweredFirst = 80, "tcp_answered_first";
 }
 
 #[cfg(test)]

@@ -56,6 +56,9 @@ pub const PAIR_TCP: u32 = 1 << 2;
 /// [`Pair::flags`]: what the members send on a TCP connection is compared.
 pub const PAIR_COMPARE: u32 = 1 << 3;
 
+/// [`Pair::flags`]: of a TCP connection, the first answer is heard, whosever it is (`answer = "first"`).
+pub const PAIR_FIRST: u32 = 1 << 4;
+
 /// A pair, as the programs see it. The controller writes all of it but `tripped_epoch` and `conflict_event_ns`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use hotpair_abi::event::{Event, Kind};
-use hotpair_abi::maps::{PAIR_COMPARE, PAIR_TCP, Pair};
+use hotpair_abi::maps::{PAIR_COMPARE, PAIR_FIRST, PAIR_TCP, Pair};
 use hotpair_abi::{Mac, RoleWord};
 
 use crate::maps;
@@ -62,6 +62,13 @@ pub fn carries_tcp(pair: *mut Pair) -> bool {
 pub fn compares(pair: *mut Pair) -> bool {
     // SAFETY: as in `word`.
     unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_COMPARE != 0 }
+}
+
+/// Whether the first answer is heard, whosever it is.
+#[inline(always)]
+pub fn first_answers(pair: *mut Pair) -> bool {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_FIRST != 0 }
 }
 
 /// Both members' MAC.

@@ -11,6 +11,7 @@ mod diverging;
 mod doctor;
 mod drill;
 mod failover;
+mod first_answer;
 mod flaps;
 mod links;
 mod machine;

@@ -106,6 +106,7 @@ pub(crate) fn setup(id: PairId, name: &str) -> PairSetup {
         probe: false,
         tcp: false,
         compare: false,
+        first: false,
         lag_limit: Duration::from_millis(10),
     }
 }

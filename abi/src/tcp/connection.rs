@@ -307,8 +307,8 @@ pub struct Scene {
     pub compare: u32,
     /// Whether a planned change is under way.
     pub handover: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Whether the first answer is heard, whosever it is (`answer = "first"`).
+    pub first: u32,
     /// CLOCK_BOOTTIME, nanoseconds.
     pub now_ns: u64,
     /// Since when the present member of each slot is there, CLOCK_BOOTTIME nanoseconds: it knows no older connection.

@@ -37,6 +37,8 @@ pub const NOTHING: u32 = 0;
 pub const SPEAK: u32 = 1;
 /// [`Outcome::next`]: [`Connection::listen`].
 pub const LISTEN: u32 = 2;
+/// [`Outcome::next`]: [`Connection::answer`].
+pub const ANSWER: u32 = 3;
 
 /// Nobody: [`Outcome::tell_slot`] when nothing is told.
 pub const NOBODY: u32 = 2;
@@ -57,8 +59,10 @@ pub struct Outcome {
     pub tell: Pure,
     /// [`LATE`] and the others.
     pub news: u32,
-    /// [`NOTHING`], [`SPEAK`] or [`LISTEN`].
+    /// [`NOTHING`], [`SPEAK`], [`LISTEN`] or [`ANSWER`].
     pub next: u32,
+    /// Whether the member says something that it has not said before.
+    pub fresh: u32,
 }
 
 /// A FIN or RST waits for a standby that is late with the connection so many times the lag limit, and no longer: it may
@@ -76,6 +80,7 @@ impl Connection {
         match out.next {
             SPEAK => self.speak(slot, segment, scene, out),
             LISTEN => self.listen(slot, segment, scene, out),
+            ANSWER => self.answer(slot, segment, scene, out),
             _ => {}
         }
         if out.tell_slot != NOBODY {
@@ -111,9 +116,13 @@ impl Connection {
             self.of_the_lost(speaks, segment, out);
             return;
         }
+        out.fresh = after(segment.end(), self.half(slot).nxt) as u32;
         if self.learn(slot, segment) {
             self.watch(scene, out);
             out.next = if speaks { SPEAK } else { LISTEN };
+            if !speaks && self.is_answer(slot, segment, out.fresh, scene) {
+                out.next = ANSWER;
+            }
         }
     }
 
@@ -390,13 +399,13 @@ impl Connection {
 
     /// A member's FIN in the client's numbering.
     #[inline(always)]
-    fn fin(&self, slot: u32) -> u32 {
+    pub(super) fn fin(&self, slot: u32) -> u32 {
         self.half(slot).fin.wrapping_sub(self.offset(slot))
     }
 
     /// Records what goes to the client.
     #[inline(always)]
-    fn said(&mut self, edit: &Edit, end: u32) {
+    pub(super) fn said(&mut self, edit: &Edit, end: u32) {
         self.flags &= !UNHEARD;
         self.out.nxt = later(self.out.nxt, end);
         self.out.ack = later(self.out.ack, edit.ack);
@@ -413,7 +422,7 @@ impl Connection {
     /// The segment's timestamps as the client may see them: never going back, or it would take the segment for an old
     /// one (PAWS, RFC 7323 section 5).
     #[inline(always)]
-    fn stamps(&self, slot: u32, segment: &Segment) -> [u32; 2] {
+    pub(super) fn stamps(&self, slot: u32, segment: &Segment) -> [u32; 2] {
         let value = segment.stamps[0].wrapping_sub(self.stamp_offset(slot));
         [later(self.out.stamp, value), segment.stamps[1]]
     }
@@ -463,6 +472,11 @@ impl Connection {
             }
         }
         let pure = segment.payload == 0 && edit.flags & FIN == 0;
+        // The other one has been faster.
+        let late = !pure
+            && out.fresh != 0
+            && self.both_answer(scene)
+            && !after(segment.end().wrapping_sub(offset), self.out.nxt);
         let again = (behind || !pure)
             && !after(segment.end().wrapping_sub(offset), self.client.ack)
             && self.has_news_for(slot, segment);
@@ -496,7 +510,7 @@ impl Connection {
                 }
                 return;
             }
-        } else if again {
+        } else if again || late {
             if !worthwhile {
                 out.how = SUPPRESS;
                 out.why = Counter::TcpAlreadyThere as u32;
@@ -526,7 +540,6 @@ impl Connection {
             self.judge(Verdict::Unprotected, Why::Reset);
         } else if segment.payload != 0 && self.may_go_on(scene) {
             // Its own acknowledgement comes with the client's next segment, which now comes.
-            self.tell(speaker, scene, &mut out.tell);
             out.tell_slot = speaker;
         } else if self.has_news_for(slot, segment) {
             out.tell_slot = slot;

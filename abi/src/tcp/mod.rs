@@ -15,6 +15,7 @@
 pub mod client;
 pub mod connection;
 pub mod edit;
+pub mod first;
 pub mod from_member;
 pub mod late;
 pub mod nudge;

@@ -53,11 +53,15 @@ impl Connection {
             edit.stamps[1] = if after(echo, newest) { newest } else { echo };
         }
         let mut late = false;
-        if speaks {
-            let (stop, begins) = self.must_stop(scene);
-            late = begins;
-            if stop {
-                edit.window = 0;
+        // Who answers is not held by its window.
+        let answers = speaks || self.both_answer(scene);
+        if answers {
+            if speaks {
+                let (stop, begins) = self.must_stop(scene);
+                late = begins;
+                if stop {
+                    edit.window = 0;
+                }
             }
             edit.sack_add = offset;
             if segment.sacks != 0 {
@@ -73,11 +77,11 @@ impl Connection {
                 // It has nothing in flight that a block could be about.
                 edit.sack = SACK_DROP;
             }
-            if segment.payload != 0 && segment.has(PSH) {
-                // Makes Linux acknowledge at once (`tcp_ecn_accept_cwr`), instead of up to 40 ms later for an answer
-                // that it is not going to send.
-                edit.flags |= CWR;
-            }
+        }
+        if !speaks && segment.payload != 0 && segment.has(PSH) {
+            // Makes Linux acknowledge at once (`tcp_ecn_accept_cwr`), instead of up to 40 ms later for an answer
+            // that it is not going to send.
+            edit.flags |= CWR;
         }
         let half = self.half_mut(slot);
         half.given = later(half.given, edit.ack);
@@ -150,7 +154,8 @@ impl Connection {
     #[inline(always)]
     pub fn tell(&mut self, slot: u32, scene: &Scene, pure: &mut Pure) {
         let ack = self.acknowledged(slot);
-        let window = if slot == scene.speaker { self.client.window } else { self.room(slot, ack) };
+        let answers = slot == scene.speaker || self.both_answer(scene);
+        let window = if answers { self.client.window } else { self.room(slot, ack) };
         // What it has received and not acknowledged yet is not to be seen: with a smaller number than its next one, it would
         // take this for an old segment and not look at it. With a larger one it does (RFC 9293 section 3.10.7.4).
         pure.seq = self.client.nxt;

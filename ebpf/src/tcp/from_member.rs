@@ -9,7 +9,9 @@ use hotpair_abi::checksum::fold64;
 use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Bytes, Ip, Link};
 use hotpair_abi::tcp::connection::Connection;
-use hotpair_abi::tcp::from_member::{CLOSED_AGAIN, CUT, EDIT, LATE, LISTEN, NOBODY, OPENED, PASS, SPEAK};
+use hotpair_abi::tcp::from_member::{
+    ANSWER, CLOSED_AGAIN, CUT, EDIT, LATE, LISTEN, NOBODY, OPENED, PASS, SPEAK,
+};
 use hotpair_abi::tcp::segment::USUAL;
 use hotpair_abi::tcp::stream::{ANEW, DIFFER};
 use hotpair_abi::{GATEWAY_MAC, Mac, Slot, voice};
@@ -63,6 +65,7 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     match scratch.outcome.next {
         SPEAK => speak(connection, slot, scratch),
         LISTEN => listen(connection, slot, scratch),
+        ANSWER => answer(connection, slot, scratch),
         _ => {}
     }
     if scratch.outcome.tell_slot != NOBODY {
@@ -97,6 +100,13 @@ fn listen(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
 }
 
 #[inline(never)]
+fn answer(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
+    locked(connection, |connection| {
+        connection.answer(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
+    });
+}
+
+#[inline(never)]
 fn tells(connection: *mut Connection, scratch: &mut Scratch) {
     locked(connection, |connection| {
         connection.tell(scratch.outcome.tell_slot, &scratch.scene, &mut scratch.outcome.tell);
@@ -122,6 +132,9 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
     }
     if scratch.outcome.news & LATE != 0 {
         late::push(scratch);
+    }
+    if scratch.outcome.next == ANSWER {
+        count(row, Counter::TcpAnsweredFirst);
     }
     if scratch.outcome.news & OPENED != 0 {
         count(row, Counter::TcpGateOpened);

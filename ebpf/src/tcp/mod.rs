@@ -166,7 +166,7 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
     scene.protect = word.protect() as u32;
     scene.gate = word.gate() as u32;
     scene.handover = word.handover() as u32;
-    scene.pad = 0;
+    scene.first = role::first_answers(pair) as u32;
     scene.compare = role::compares(pair) as u32;
     scene.now_ns = now_ns;
     // SAFETY: `pair` points into the array map; each field is one aligned word that only the controller writes.

@@ -73,10 +73,16 @@ pub(crate) struct Conversation {
 
 /// WEB's connections are carried on, with the gate; nobody is silent.
 pub(crate) fn carry(bench: &Bench) {
+    carry_as(bench, false);
+}
+
+/// As [`carry`], and the first answer is heard or not.
+pub(crate) fn carry_as(bench: &Bench, first: bool) {
     bench.reset();
     let calm = PairSetup {
         tcp: true,
         compare: true,
+        first,
         timeout: std::time::Duration::from_secs(3600),
         ..setup(WEB, "web")
     };

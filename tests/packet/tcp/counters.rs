@@ -3,7 +3,7 @@
 use hotpair_abi::count::Counter;
 use hotpair_abi::{Epoch, Slot};
 
-use super::conversation::{Conversation, arrive, carry, leave, say, word};
+use super::conversation::{Conversation, arrive, carry, carry_as, leave, say, word};
 use super::wire::{ACK, FIN, RST};
 use crate::bench::{Bench, WEB, alone, bpf_dir, ifindex, tap_name};
 
@@ -118,6 +118,17 @@ const CASES: &[Case] = &[
         let conversation = Conversation::new(4000);
         conversation.open(bench);
         conversation.member(bench, 0, &say(100, 1).data(9));
+    }),
+    (Counter::TcpAnsweredFirst, |bench| {
+        carry_as(bench, true);
+        let conversation = Conversation::new(4000);
+        conversation.open(bench);
+        let came = conversation.member(bench, 1, &say(1, 1).data(9));
+        let heard = conversation.heard_by_client(&came.client.expect("the first answer"));
+        assert_eq!((heard.seq, heard.payload.len()), (1, 9));
+        // The primary's copy.
+        assert!(conversation.member(bench, 0, &say(1, 1).data(9)).client.is_none());
+        carry(bench);
     }),
     (Counter::TcpRewriteFailed, |bench| {
         // A port that nobody has entered: the devmap knows the tap, PORTS does not.

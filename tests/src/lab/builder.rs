@@ -31,6 +31,7 @@ pub(super) struct Plan {
     pub(super) takeover: &'static str,
     pub(super) ack: &'static str,
     pub(super) compare: bool,
+    pub(super) answer: &'static str,
     pub(super) lag_limit: Duration,
     pub(super) keep_volumes: bool,
     pub(super) auto_replace: bool,
@@ -60,6 +61,7 @@ impl Default for Builder {
                 takeover: "mirror",
                 ack: "both",
                 compare: true,
+                answer: "primary",
                 lag_limit: Duration::from_millis(10),
                 keep_volumes: false,
                 auto_replace: true,
@@ -123,6 +125,13 @@ impl Builder {
     #[must_use]
     pub fn not_compared(mut self) -> Self {
         self.plan.compare = false;
+        self
+    }
+
+    /// The first answer is heard, whosever it is (`answer = "first"`).
+    #[must_use]
+    pub fn first_answers(mut self) -> Self {
+        self.plan.answer = "first";
         self
     }
 
@@ -259,7 +268,7 @@ impl Plan {
         let entry: Vec<_> = entry.iter().map(|address| toml_string(address)).collect();
         let _ = write!(
             text,
-            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\ncompare = {}\nlag_limit = \"{}\"\n\
+            "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\ncompare = {}\nanswer = \"{}\"\nlag_limit = \"{}\"\n\
              heartbeat = {{ source = \"{}\", interval = \"{}\", timeout = \"{}\", start = \"{}\" }}\n\
              replace = {{ auto = {}, release = \"{}\" }}\n",
             name,
@@ -267,6 +276,7 @@ impl Plan {
             self.takeover,
             self.ack,
             self.compare,
+            self.answer,
             humantime::format_duration(self.lag_limit),
             self.source,
             humantime::format_duration(self.interval),

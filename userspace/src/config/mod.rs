@@ -160,6 +160,8 @@ pub struct Pair {
     pub takeover: Takeover,
     /// Whose acknowledgements a TCP client sees.
     pub ack: Ack,
+    /// Whose answers a TCP client gets.
+    pub answer: Answer,
     /// Whether what both members send on a TCP connection is compared; default true.
     pub compare: bool,
     /// How long the standby may be late with a TCP connection before nothing waits for it; default 10 ms.
@@ -206,6 +208,15 @@ impl Ack {
             Ack::None => "none",
         }
     }
+}
+
+/// `answer`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The primary's. The default.
+    Primary,
+    /// Whichever member's comes first, byte by byte.
+    First,
 }
 
 /// What a member is made from.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::host::InternalNet;
 use super::hypervisor::Kind;
 use super::reader::{Section, Value, or_default};
-use super::{Ack, Command, Heartbeat, Ipv4Net, Pair, Release, Replace, Source, Takeover, Vm, address, time};
+use super::{
+    Ack, Answer, Command, Heartbeat, Ipv4Net, Pair, Release, Replace, Source, Takeover, Vm, address, time,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,6 +70,8 @@ fn read_one(
     let takeover = or_default(section.get("takeover"), |value| value.choice(&takeovers), Takeover::Mirror);
     let acks = [Ack::Both, Ack::Primary, Ack::None].map(|ack| (ack.name(), ack));
     let ack = or_default(section.get("ack"), |value| value.choice(&acks), Ack::Both);
+    let answers = [("primary", Answer::Primary), ("first", Answer::First)];
+    let answer = or_default(section.get("answer"), |value| value.choice(&answers), Answer::Primary);
     let compare = or_default(section.get("compare"), Value::boolean, true);
     let lag_limit = or_default(
         section.get("lag_limit"),
@@ -89,6 +93,7 @@ fn read_one(
         entry: entry?,
         takeover: takeover?,
         ack: ack?,
+        answer: answer?,
         compare: compare?,
         lag_limit: lag_limit?,
         vm: vm?,

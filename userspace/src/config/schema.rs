@@ -83,6 +83,7 @@ pub const SCHEMA: &[Key] = &[
     key("pair", "entry", "a list of IP addresses", "[\"203.0.113.10\"]", Required),
     key("pair", "takeover", "\"mirror\" or \"address\"", "\"mirror\"", Is("\"mirror\"")),
     key("pair", "ack", "\"both\", \"primary\" or \"none\"", "\"both\"", Is("\"both\"")),
+    key("pair", "answer", "\"primary\" or \"first\"", "\"primary\"", Is("\"primary\"")),
     key("pair", "compare", "true or false", "true", Is("true")),
     key("pair", "lag_limit", "a time from 1ms to 1m", "\"10ms\"", Is("\"10ms\"")),
     key("pair", "domain", "a string, the file of the libvirt domain template", "\"web.xml\"", Nothing),

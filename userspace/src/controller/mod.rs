@@ -54,7 +54,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api;
 use crate::api::server::Answers;
 use crate::api::types::{Done, Flows, Record, RecordKind, Refusal, Show, Status};
-use crate::config::{self, Ack, Config, Source, Takeover};
+use crate::config::{self, Ack, Answer, Config, Source, Takeover};
 use crate::dataplane::{Dataplane, DataplaneError, Hurry, Opened, PairSetup, Uplink};
 use crate::hypervisor::template::Template;
 use crate::hypervisor::{Hypervisor, HypervisorError, VmEvent};
@@ -389,6 +389,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
             probe: facts.config.heartbeat.source == Source::Probe,
             tcp: facts.carries_tcp(),
             compare: facts.config.compare,
+            first: facts.config.answer == Answer::First,
             lag_limit: facts.config.lag_limit,
         };
         plane.put_pair(facts.id, &setup)?;

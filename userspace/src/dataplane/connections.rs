@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use aya::maps::MapData;
-use hotpair_abi::maps::{PAIR_COMPARE, Tuple};
+use hotpair_abi::maps::{PAIR_COMPARE, PAIR_FIRST, Tuple};
 use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::{PairId, Slot, voice};
 
@@ -60,7 +60,7 @@ impl Dataplane {
             protect: u32::from(word.protect()),
             gate: u32::from(word.gate()),
             handover: u32::from(word.handover()),
-            pad: 0,
+            first: u32::from(row.flags & PAIR_FIRST != 0),
             compare: u32::from(row.flags & PAIR_COMPARE != 0),
             now_ns,
             since_ns: row.since_ns,

@@ -74,6 +74,8 @@ pub struct PairSetup {
     pub tcp: bool,
     /// Whether what its members send on a TCP connection is compared.
     pub compare: bool,
+    /// Whether of a TCP connection the first answer is heard, whosever it is.
+    pub first: bool,
     /// How long the standby may be late with a TCP connection before nothing waits for it.
     pub lag_limit: Duration,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_DEVMAP;
 use hotpair_abi::count::PER_ROW;
-use hotpair_abi::maps::{PAIR_COMPARE, PAIR_IN_USE, PAIR_PROBE, PAIR_TCP, Pair};
+use hotpair_abi::maps::{PAIR_COMPARE, PAIR_FIRST, PAIR_IN_USE, PAIR_PROBE, PAIR_TCP, Pair};
 use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
 
 use super::pins::Pins;
@@ -100,6 +100,7 @@ impl Dataplane {
             (setup.probe, PAIR_PROBE),
             (self.carries_tcp(id), PAIR_TCP),
             (setup.compare, PAIR_COMPARE),
+            (setup.first, PAIR_FIRST),
         ]
         .iter()
         .fold(0, |flags, (set, flag)| if *set { flags | flag } else { flags });

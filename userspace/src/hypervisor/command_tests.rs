@@ -19,6 +19,7 @@ fn pair(start: &str, stop: &str, release: &str, status: &str) -> config::Pair {
         entry: vec!["203.0.113.10".parse().expect("an address"), "2001:db8::10".parse().expect("an address")],
         takeover: Takeover::Mirror,
         ack: Ack::Both,
+        answer: crate::config::Answer::Primary,
         compare: true,
         lag_limit: Duration::from_millis(10),
         vm: Vm::Command(config::Command {

@@ -8,14 +8,14 @@ use crate::tcp::segment::RST;
 use crate::tcp::stream::{ANEW, Chunk, DIFFER, NO_MILESTONE, SUM, Task, WELL};
 
 impl Wire {
-    fn comparing() -> Wire {
+    pub(super) fn comparing() -> Wire {
         let mut wire = Wire::open();
         wire.scene.compare = 1;
         wire
     }
 
     /// A member sends these bytes, of which the first is the stream's `seq`th.
-    fn sends(&mut self, slot: u32, seq: u32, bytes: &[u8]) -> (u32, Came) {
+    pub(super) fn sends(&mut self, slot: u32, seq: u32, bytes: &[u8]) -> (u32, Came) {
         let say = say(seq, 1).data(u32::try_from(bytes.len()).expect("short"));
         let header = header(M[slot as usize].wrapping_add(seq), C.wrapping_add(1), &say, [0, 7]);
         let segment = Self::read(&header, say.payload);

@@ -2,6 +2,7 @@
 
 mod closing;
 mod comparing;
+mod first;
 mod losing;
 mod opening;
 mod running;

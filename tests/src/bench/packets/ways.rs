@@ -132,6 +132,7 @@ pub(in crate::bench) fn data_plane(gate: &Gate, tcp: bool) -> Result<(Dataplane,
         probe: false,
         tcp,
         compare: tcp,
+        first: false,
         lag_limit: Duration::from_millis(10),
     };
     plane.put_pair(WEB, &setup)?;

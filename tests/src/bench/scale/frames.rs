@@ -102,6 +102,7 @@ impl Site {
                 probe: false,
                 tcp: false,
                 compare: false,
+                first: false,
                 lag_limit: std::time::Duration::from_millis(10),
             };
             plane.put_pair(id, &setup)?;

@@ -34,6 +34,7 @@ fn every_key_arrives_where_it_belongs() {
             ],
             takeover: Takeover::Mirror,
             ack: Ack::Both,
+            answer: Answer::Primary,
             compare: true,
             lag_limit: Duration::from_millis(10),
             vm: Vm::Libvirt {
@@ -82,6 +83,7 @@ fn every_word_of_a_choice_is_understood() {
     assert_eq!(pair("\"agent\"", "\"probe\"").heartbeat.source, Source::Probe);
     assert_eq!(pair("\"delete\"", "\"keep\"").replace.release, Release::Keep);
     assert!(!pair("auto = true", "auto = false").replace.auto);
+    assert_eq!(pair("answer = \"primary\"", "answer = \"first\"").answer, Answer::First);
     assert!(!pair("compare = true", "compare = false").compare);
 }
 

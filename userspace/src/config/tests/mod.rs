@@ -29,6 +29,7 @@ name = "web"
 entry = ["203.0.113.10", "2001:db8::10"]
 takeover = "mirror"
 ack = "both"
+answer = "primary"
 compare = true
 lag_limit = "10ms"
 domain = "web.xml"
