@@ -52,7 +52,7 @@ impl Written {
         for key in 0..KEYS {
             let there = bulk(&mut replies)?;
             // The last n up to `set` that this key was set to.
-            let last = self.set.checked_sub((self.set + KEYS - key) % KEYS).unwrap_or(0);
+            let last = self.set.saturating_sub((self.set + KEYS - key) % KEYS);
             lost += u64::from(there < last);
         }
         Ok(lost)

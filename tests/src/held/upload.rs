@@ -23,7 +23,7 @@ pub(super) fn run(stream: &TcpStream, plan: &Plan, book: &Book) -> Result<(), Br
     loop {
         let queued = unacknowledged(stream)?;
         // The head counts as well while it is in flight: a moment, and then never again.
-        let now = (sent as u64).saturating_sub(queued as u64);
+        let now = sent.saturating_sub(queued as u64);
         if now > acknowledged {
             acknowledged = now;
             book.came(since, acknowledged);
