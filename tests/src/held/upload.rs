@@ -15,7 +15,7 @@ pub(super) fn run(stream: &TcpStream, plan: &Plan, book: &Book) -> Result<(), Br
     let mut stream = stream;
     let head = format!("POST /cgi-bin/sha256 HTTP/1.0\r\nContent-Length: {}\r\n\r\n", plan.upload_bytes);
     stream.write_all(head.as_bytes()).context("asking")?;
-    let (mut sum, mut pace, mut sent) = (Sha256::new(), Pace::new(plan.rate), 0);
+    let (mut sum, mut pace, mut sent) = (Sha256::new(), Pace::new(plan.rate), 0u64);
     let mut buffer = vec![0; CHUNK];
     let mut acknowledged = 0;
     // Since when something has been in flight and none of it was acknowledged.
