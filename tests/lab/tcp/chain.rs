@@ -68,7 +68,7 @@ fn a_chain_of_failovers_carries_what_is_protected_and_resets_the_rest() -> Resul
             client.goes_on(2).with_context(|| format!("round {round}"))?;
         }
         for client in old {
-            client.is_reset().with_context(|| format!("round {round}"))?;
+            client.must_be_reset().with_context(|| format!("round {round}"))?;
         }
         (old, old_clients) = (new, new_clients);
     }

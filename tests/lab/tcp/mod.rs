@@ -74,7 +74,7 @@ impl Busy {
     }
 
     /// Sees the connection reset, soon, and no other end of it.
-    fn is_reset(mut self) -> Result<()> {
+    fn must_be_reset(mut self) -> Result<()> {
         let thread = self.thread.take().context("it runs")?;
         wait_until(&format!("{} to be reset", self.what), Duration::from_secs(10), || thread.is_finished())?;
         let error = thread.join().expect("no panic").err().context("it goes on")?;
