@@ -89,9 +89,9 @@ extern "C" fn next(_: u64, walk: *mut c_void) -> i64 {
     let id = unsafe { (&raw const (*connection).pair).read_volatile() };
     match look(id, connection, scratch) {
         AGAIN => push(scratch),
-        TELL => told(id, tell(frame, scratch)),
+        TELL => told(id, Counter::TcpConverted, tell(frame, scratch)),
         TELL_SPEAKER => {
-            told(id, tell_speaker(frame, id, scratch));
+            told(id, Counter::TcpTold, tell_speaker(frame, id, scratch));
             push(scratch);
         }
         _ => {}
@@ -100,8 +100,8 @@ extern "C" fn next(_: u64, walk: *mut c_void) -> i64 {
 }
 
 #[inline(always)]
-fn told(id: u32, done: Option<()>) {
-    let why = if done.is_some() { Counter::TcpConverted } else { Counter::TcpRewriteFailed };
+fn told(id: u32, what: Counter, done: Option<()>) {
+    let why = if done.is_some() { what } else { Counter::TcpRewriteFailed };
     count(row(id), why);
 }
 
