@@ -5,7 +5,7 @@
 //! for such bytes; `cargo xtask test` replays the corpus and mutates it a little (`tests/replay.rs`).
 //!
 //! A new target: a file here, a line in [`TARGETS`], a `[[bin]]` in `Cargo.toml`, a file in `fuzz_targets/`, and something to
-//! begin with in `corpus/NAME/`. TCP takeover's reading of segments and options goes into `frame.rs`, or beside it.
+//! begin with in `corpus/NAME/`.
 
 mod api;
 mod command_line;
@@ -14,6 +14,7 @@ mod domain_xml;
 mod frame;
 mod heartbeat;
 mod state;
+mod tcp;
 
 pub use api::api;
 pub use command_line::command_line;
@@ -22,6 +23,7 @@ pub use domain_xml::domain_xml;
 pub use frame::frame;
 pub use heartbeat::heartbeat;
 pub use state::state;
+pub use tcp::tcp;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -35,4 +37,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("heartbeat", heartbeat),
     ("state", state),
+    ("tcp", tcp),
 ];

@@ -1,9 +1,12 @@
-//! Every target on its corpus, whole, and on mutations of it: without sanitizers, with any stable compiler, in seconds.
+//! Every target on its corpus, whole, and on mutations of it: without sanitizers, with any stable compiler, for 15 seconds
+//! each and as many at once as there are processors; with `--soak` for two minutes each.
 //!
-//! The mutations are the same at every run; `HOTPAIR_SEED=N` gives others, `HOTPAIR_SECONDS=N` more of them.
+//! The mutations are the same at every run; `HOTPAIR_SEED=N` gives others, `HOTPAIR_SECONDS=N` has each target mutated for so
+//! long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hotpair_fuzz::{TARGETS, Target};
@@ -67,21 +70,37 @@ fn run(name: &str, target: Target, bytes: &[u8]) {
     }
 }
 
+/// Replays a corpus, then mutates it for as long.
+fn replay(name: &str, target: Target, seed: u64, time: Duration) {
+    let all = corpus(name);
+    assert!(!all.is_empty(), "{name} has no corpus");
+    for bytes in &all {
+        run(name, target, bytes);
+    }
+    let (mut random, begun, mut times) = (Random(seed), Instant::now(), 0);
+    while begun.elapsed() < time {
+        run(name, target, &mutate(&mut random, &all));
+        times += 1;
+    }
+    println!("{name}: {} of the corpus, {times} mutations (HOTPAIR_SEED={seed})", all.len());
+}
+
 #[test]
 fn every_target_takes_its_corpus_and_what_is_made_of_it() {
-    let time = Duration::from_secs(number("HOTPAIR_SECONDS").unwrap_or(14)) / TARGETS.len() as u32;
+    let soaking = std::env::var_os("HOTPAIR_SOAK").is_some();
+    let time = Duration::from_secs(number("HOTPAIR_SECONDS").unwrap_or(if soaking { 120 } else { 15 }));
     let seed = number("HOTPAIR_SEED").unwrap_or(1);
-    for (name, target) in TARGETS {
-        let all = corpus(name);
-        assert!(!all.is_empty(), "{name} has no corpus");
-        for bytes in &all {
-            run(name, *target, bytes);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some((name, target)) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            replay(name, *target, seed, time);
         }
-        let (mut random, begun, mut times) = (Random(seed), Instant::now(), 0);
-        while begun.elapsed() < time {
-            run(name, *target, &mutate(&mut random, &all));
-            times += 1;
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    // A worker that panics makes the scope panic when the others are done.
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(work);
         }
-        println!("{name}: {} of the corpus, {times} mutations (HOTPAIR_SEED={seed})", all.len());
-    }
+    });
 }

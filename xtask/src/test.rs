@@ -41,9 +41,12 @@ pub(crate) fn verb(options: &Options) -> Result<bool> {
         if let Some(filter) = &options.filter {
             command.arg(filter);
         }
+        if options.soak {
+            command.env("HOTPAIR_SOAK", "1");
+        }
         if stage.alone {
             command.arg("--test-threads=1");
-            prepare(&mut command, options.soak);
+            prepare(&mut command);
             command.env("HOTPAIR_GUEST", guest.dir());
         }
         let succeeded = watched(&mut command, |line| tally.add(line))?;
@@ -68,14 +71,11 @@ pub(crate) fn verb(options: &Options) -> Result<bool> {
 }
 
 /// Root is needed for namespaces, eBPF and VMs; with it, a test that cannot run must fail instead of being skipped.
-fn prepare(command: &mut Command, soak: bool) {
+fn prepare(command: &mut Command) {
     if !is_root() {
         command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo -E");
     }
     command.env("HOTPAIR_TESTS_MUST_RUN", "1");
-    if soak {
-        command.env("HOTPAIR_SOAK", "1");
-    }
 }
 
 /// One `cargo test`.

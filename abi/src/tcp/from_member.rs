@@ -133,13 +133,11 @@ impl Connection {
         let speaks = slot == scene.speaker;
         let has_base = self.flags & HAS_BASE;
         if self.created_ns < scene.since_ns[slot as usize & 1] {
-            // It came after the SYN and answers its repetition; all else that is known is of its predecessor.
+            // It came after the SYN and answers its repetition: what is known is of its predecessor.
             self.judge(Verdict::Unprotected, Why::Older);
-            if speaks && has_base == 0 {
-                self.half_mut(slot).flags = 0;
-                self.set_base(slot, segment);
+            if !speaks {
+                return;
             }
-            return;
         }
         let offered = self.flags;
         let half = self.half_mut(slot);

@@ -42,6 +42,11 @@ impl Connection {
         if segment.has(RST) || !segment.has(ACK) {
             return AS_IS;
         }
+        if self.flags & ANSWERED == 0 {
+            // Not even this segment was believed: the client is in a conversation that went before (a SYN that came late
+            // has begun this one). The member's kernel tells it so (RFC 9293 section 3.10.7.4, SYN-RECEIVED).
+            return if speaks { AS_IS } else { NOT_FOR_IT };
+        }
         let offset = self.offset(slot);
         let ack = segment.ack.wrapping_add(offset);
         let known = self.half(slot).nxt;

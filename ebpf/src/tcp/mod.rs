@@ -76,7 +76,7 @@ fn length<B: Bytes>(frame: &B, ip: &Ip) -> u32 {
         return ip.payload as u32;
     }
     match frame.get::<2>(ip.l3 + 2) {
-        Some(total) => (u16::from_be_bytes(total) as u32).wrapping_sub((ip.l4 - ip.l3) as u32),
+        Some(total) => (u16::from_be_bytes(total) as u32).saturating_sub((ip.l4 - ip.l3) as u32),
         None => 0,
     }
 }
@@ -95,7 +95,8 @@ pub fn read<B: Load>(frame: &B, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
     let header = &mut scratch.header;
     header.clear();
     // Most headers have 32 bytes, and most packets at least as many: one copy, instead of one to learn how many there are.
-    if copy::<B, 32>(frame, ip.l4, header, 0).is_none() {
+    let short = copy::<B, 32>(frame, ip.l4, header, 0).is_none();
+    if short {
         copy::<B, 20>(frame, ip.l4, header, 0)?;
     }
     // In steps of constant lengths, which the verifier understands. What is behind the header must be zero.
@@ -109,6 +110,8 @@ pub fn read<B: Load>(frame: &B, ip: &Ip, scratch: &mut Scratch) -> Option<()> {
             copy::<B, 8>(frame, ip.l4, header, 20)?;
             header.put(28, [0; 4]);
         }
+        // It says so, and is not all there.
+        32 if short => return None,
         36 => copy::<B, 4>(frame, ip.l4, header, 32)?,
         40 => copy::<B, 8>(frame, ip.l4, header, 32)?,
         44 => copy::<B, 12>(frame, ip.l4, header, 32)?,

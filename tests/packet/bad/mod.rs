@@ -11,3 +11,5 @@ mod oracle;
 pub(crate) mod read;
 mod rewrite;
 mod rounds;
+mod segment;
+mod tcp;

@@ -224,7 +224,7 @@ pub(super) fn next(random: &mut Random, valid: &[Vec<u8>]) -> Vec<u8> {
     }
     let mut frame = random.pick(valid).clone();
     for _ in 0..random.below(4) {
-        happen(random, &mut frame, valid);
+        happens(random, &mut frame, valid);
     }
     if random.one_in(3) {
         mend(&mut frame);
@@ -242,7 +242,7 @@ fn overwrite(frame: &mut [u8], at: usize, with: &[u8]) {
     }
 }
 
-fn happen(random: &mut Random, frame: &mut Vec<u8>, valid: &[Vec<u8>]) {
+pub(super) fn happens(random: &mut Random, frame: &mut Vec<u8>, valid: &[Vec<u8>]) {
     let len = frame.len();
     // Headers are where decisions are made.
     let somewhere = if random.one_in(4) { random.below(len) } else { random.below(len.min(80)) };

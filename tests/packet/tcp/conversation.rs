@@ -91,10 +91,15 @@ pub(crate) fn carry_as(bench: &Bench, first: bool) {
     for (tuple, _) in bench.plane.all_connections().expect("the table") {
         bench.plane.forget_connection(&tuple).expect("a row");
     }
+    drain(bench);
+    while bench.client.try_receive().is_some() {}
+}
+
+/// Throws away what has come out of WEB's taps.
+pub(crate) fn drain(bench: &Bench) {
     for slot in Slot::BOTH {
         while bench.tap(WEB, slot).try_receive().is_some() {}
     }
-    while bench.client.try_receive().is_some() {}
 }
 
 /// The role word of a pair whose connections are gated.
@@ -212,7 +217,7 @@ pub(crate) fn arrive(bench: &Bench, frame: &[u8]) -> [Option<Vec<u8>>; 2] {
 }
 
 /// The next TCP segment; what the kernels at both ends have to say to each other is skipped.
-fn next_segment(port: &impl Port) -> Option<Vec<u8>> {
+pub(crate) fn next_segment(port: &impl Port) -> Option<Vec<u8>> {
     std::iter::from_fn(|| port.try_receive()).find(|frame| wire::is_tcp(frame))
 }
 

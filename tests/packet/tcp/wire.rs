@@ -38,6 +38,13 @@ pub(crate) fn stamps(value: u32, echo: u32) -> Vec<u8> {
     [&[1, 1, 8, 10][..], &value.to_be_bytes(), &echo.to_be_bytes()].concat()
 }
 
+/// SACK blocks, aligned.
+pub(crate) fn sacks(blocks: &[[u32; 2]]) -> Vec<u8> {
+    let mut option = vec![1, 1, 5, 2 + 8 * blocks.len() as u8];
+    option.extend(blocks.iter().flatten().flat_map(|edge| edge.to_be_bytes()));
+    option
+}
+
 /// The options of a SYN: MSS, SACK permitted, window scale, timestamps.
 pub(crate) fn syn_options(shift: u8, value: u32, echo: u32) -> Vec<u8> {
     [&[2, 4, 0x05, 0xb4, 1, 1, 4, 2, 1, 3, 3, shift][..], &stamps(value, echo)].concat()
@@ -126,6 +133,24 @@ pub(crate) fn mend(frame: &mut [u8]) {
     frame[at.start + 16..at.start + 18].fill(0);
     let sum = !ones_sum(&[&pseudo(&ip, at.len()), &frame[at.clone()]]);
     frame[at.start + 16..at.start + 18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Where a TCP header lies that is all there, whatever has become of the payload.
+pub(crate) fn header_in(frame: &[u8]) -> Option<Range<usize>> {
+    let ip = network(frame).filter(|ip| ip.protocol == 6 && ip.is_whole())?;
+    let end = ip.inside + usize::from(frame.get(ip.inside + 12)? >> 4) * 4;
+    (ip.inside + 20 <= end && end <= frame.len()).then_some(ip.inside..end)
+}
+
+/// Whether a header is all there that fits into what the network layer says to carry.
+pub(crate) fn is_readable(frame: &[u8]) -> bool {
+    let (Some(ip), Some(header)) = (network(frame), header_in(frame)) else { return false };
+    let carries = if ip.is_v4() {
+        read::word(frame, ip.at + 2).map(|total| usize::from(total).saturating_sub(ip.inside - ip.at))
+    } else {
+        Some(usize::from(ip.length))
+    };
+    carries.is_some_and(|bytes| header.len() <= bytes)
 }
 
 /// Reads a whole segment; `None` for everything else.

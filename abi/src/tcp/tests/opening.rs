@@ -95,3 +95,17 @@ fn a_member_that_came_after_the_syn_is_not_taken_for_its_predecessor() {
     assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some(), "the primary answers alone");
     assert_eq!(wire.client(say(1, 1))[1], None);
 }
+
+#[test]
+fn a_client_that_lives_in_other_numbers_does_not_finish_a_handshake_it_does_not_know() {
+    let mut wire = Wire::new();
+    wire.syn();
+    wire.member(0, say(0, 1).with(SYN));
+    wire.member(1, say(0, 1).with(SYN));
+    // It acknowledges what none of these two has said.
+    wire.base = Some(0);
+    let [zero, one] = wire.client(say(1, 1));
+    assert_eq!(zero.map(|heard| heard.ack), Some(1), "as it is");
+    assert_eq!(one, None);
+    assert_eq!(wire.connection.flags & crate::tcp::connection::ANSWERED, 0);
+}

@@ -1,0 +1,104 @@
+//! The end of a story: no more is lost, and nobody may hang.
+
+use hotpair_abi::tcp::connection::{CLOSED, Verdict};
+
+use super::endpoint::{Endpoint, State};
+use super::story::{MS, Story, Way};
+
+impl Story {
+    /// No more is lost, everybody's timers run: the client gets all that the server has for it, or is told that it
+    /// cannot.
+    pub(super) fn ends(&mut self) {
+        if self.promises.wild() || self.client.state == State::Closed {
+            return;
+        }
+        for endpoint in self.members.iter_mut().chain([&mut self.client]) {
+            // Not less than a unit of its window, or it would never open.
+            let least = 4 << endpoint.habits.shift.unwrap_or(0);
+            endpoint.habits.room = endpoint.habits.room.max(1_000).max(least);
+        }
+        // Whoever was not there at a takeover comes back, and says what there is to say.
+        self.nudge();
+        let mut quiet = 0;
+        let mut last = (0, 0, 0);
+        for _ in 0..2_000 {
+            for _ in 0..4 {
+                self.flow();
+                self.look();
+            }
+            let speaker = self.scene.speaker as usize;
+            let progress = (self.client.rcv, self.client.una, self.members[speaker ^ 1].rcv);
+            quiet = if progress == last { quiet + 1 } else { 0 };
+            last = progress;
+            if self.is_over() {
+                return;
+            }
+            assert!(quiet < 64, "it hangs: {}", self.describe());
+            self.everybody_acts(quiet > 0);
+        }
+        panic!("it does not end: {}", self.describe());
+    }
+
+    fn everybody_acts(&mut self, timers: bool) {
+        let now = self.now_ms();
+        let due = self.client.due;
+        let mut sent = false;
+        while let Some(frame) = self.client.send(1400, now) {
+            sent = true;
+            self.enqueue(Way::OfClient, Some(frame));
+        }
+        let frame = if due && !sent { self.client.acknowledge(now) } else { None };
+        self.enqueue(Way::OfClient, frame);
+        for slot in 0..2 {
+            if !self.there[slot] {
+                continue;
+            }
+            self.serve(slot);
+            let (due, mut sent) = (self.members[slot].due, false);
+            while let Some(frame) = self.members[slot].send(1400, now) {
+                sent = true;
+                self.enqueue(Way::OfMember(slot), Some(frame));
+            }
+            let frame = if due && !sent { self.members[slot].acknowledge(now) } else { None };
+            self.enqueue(Way::OfMember(slot), frame);
+        }
+        if timers {
+            self.pass(250 * MS);
+            let now = self.now_ms();
+            if !self.client.is_done() || self.client.state == State::SynSent {
+                let frame = self.client.again(now);
+                self.enqueue(Way::OfClient, frame);
+            }
+            for slot in 0..2 {
+                let waits = !self.members[slot].is_done() || self.members[slot].state == State::SynReceived;
+                if self.there[slot] && waits {
+                    let frame = self.members[slot].again(now);
+                    self.enqueue(Way::OfMember(slot), frame);
+                }
+            }
+        }
+    }
+
+    /// The client has everything, and the server has everything of it; or it knows that there is no more.
+    fn is_over(&self) -> bool {
+        let server = &self.members[self.scene.speaker as usize];
+        self.client.state == State::Reset
+            || self.client.is_done() && server.is_done() && server.state == State::Open
+            || self.row.flags & CLOSED != 0
+    }
+
+    /// The member in whose numbers the client lives.
+    pub(super) fn base(&self) -> &Endpoint {
+        &self.members[self.row.base as usize & 1]
+    }
+
+    /// The shift of the client's windows.
+    pub(super) fn client_shift(&self) -> u32 {
+        self.row.client.wscale
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let verdict = Verdict::from_u32(self.row.verdict);
+        format!("{verdict:?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}", self.row, self.scene, self.client, self.members)
+    }
+}
