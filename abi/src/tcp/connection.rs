@@ -282,8 +282,8 @@ pub struct Connection {
     pub milestone: Sum,
     /// Whose it is; [`NO_MILESTONE`] for none.
     pub milestone_of: u32,
-    /// Zero.
-    pub pad2: u32,
+    /// How often the sums have begun anew.
+    pub anew: u32,
 }
 
 const _: () = {
@@ -357,7 +357,7 @@ impl Connection {
         pad: [0; 2],
         milestone: Sum { words: 0, running: 0, rest: 0, pos: 0, pad: 0 },
         milestone_of: NO_MILESTONE,
-        pad2: 0,
+        anew: 0,
     };
 
     /// Forgets everything and begins with a client's SYN.

@@ -39,6 +39,8 @@ pub const SPEAK: u32 = 1;
 pub const LISTEN: u32 = 2;
 /// [`Outcome::next`]: [`Connection::answer`].
 pub const ANSWER: u32 = 3;
+/// [`Outcome::next`]: [`Connection::syn_ack`].
+pub const SHAKE: u32 = 4;
 
 /// Nobody: [`Outcome::tell_slot`] when nothing is told.
 pub const NOBODY: u32 = 2;
@@ -59,11 +61,14 @@ pub struct Outcome {
     pub tell: Pure,
     /// [`LATE`] and the others.
     pub news: u32,
-    /// [`NOTHING`], [`SPEAK`], [`LISTEN`] or [`ANSWER`].
+    /// [`NOTHING`], [`SPEAK`], [`LISTEN`], [`ANSWER`] or [`SHAKE`].
     pub next: u32,
     /// Whether the member says something that it has not said before.
     pub fresh: u32,
 }
+
+/// So long a standby has for its SYN-ACK: half of what the others wait for before they repeat theirs (RFC 6298 section 2).
+const HANDSHAKE: u64 = 500_000_000;
 
 /// A FIN or RST waits for a standby that is late with the connection so many times the lag limit, and no longer: it may
 /// never catch up.
@@ -81,6 +86,7 @@ impl Connection {
             SPEAK => self.speak(slot, segment, scene, out),
             LISTEN => self.listen(slot, segment, scene, out),
             ANSWER => self.answer(slot, segment, scene, out),
+            SHAKE => self.syn_ack(slot, segment, scene, out),
             _ => {}
         }
         if out.tell_slot != NOBODY {
@@ -105,7 +111,7 @@ impl Connection {
         }
         if segment.has(SYN) {
             if segment.has(ACK) {
-                self.syn_ack(slot, segment, scene, out);
+                out.next = SHAKE;
             }
             return;
         }
@@ -126,10 +132,10 @@ impl Connection {
         }
     }
 
-    /// A SYN-ACK. Held until the other member's is there, so that no standby begins behind: the second one passes,
+    /// Second: a SYN-ACK. Held until the other member's is there, so that no standby begins behind: the second one passes,
     /// whosever it is, and its numbering becomes the client's.
     #[inline(always)]
-    fn syn_ack(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+    pub fn syn_ack(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
         let speaks = slot == scene.speaker;
         let has_base = self.flags & HAS_BASE;
         if self.created_ns < scene.since_ns[slot as usize & 1] {
@@ -201,7 +207,8 @@ impl Connection {
         if !speaks {
             return;
         }
-        if first {
+        if first | (scene.now_ns.wrapping_sub(self.created_ns) < HANDSHAKE) {
+            // Once more so soon: the SYN has come twice, and this member answers each.
             out.how = SUPPRESS;
             out.why = Counter::TcpSynAckHeld as u32;
         } else {
@@ -433,9 +440,8 @@ impl Connection {
         let other = slot ^ 1;
         // Be the standby late or not: it may soon not be any more.
         let carried = scene.protect != 0
-            && self.verdict == Verdict::InSync as u32
-            && self.knows(other, scene)
-            && self.half(other).flags & RST_SEEN == 0;
+            && ((self.verdict ^ Verdict::InSync as u32) | (self.half(other).flags & RST_SEEN)) == 0
+            && self.knows(other, scene);
         let edit = &mut out.edit;
         edit.seq = segment.seq.wrapping_sub(offset);
         edit.stamps = self.stamps(slot, segment);
@@ -495,8 +501,9 @@ impl Connection {
             edit.sack = SACK_DROP;
             sacks = 0;
         }
+        // One branch for many questions, here and below: the verifier walks through both sides of each.
         let worthwhile =
-            ack != self.out.ack || after(right, self.out.right) || sacks != 0 || self.flags & UNHEARD != 0;
+            ((ack ^ self.out.ack) | sacks | (self.flags & UNHEARD)) != 0 || after(right, self.out.right);
         if pure {
             let held = segment.has(FIN) || (gated && after(self.half(slot).ack, ack));
             if held && !worthwhile {
@@ -568,9 +575,7 @@ impl Connection {
             says = true;
         }
         if gated
-            && self.flags & SACKED == 0
-            && segment.payload == 0
-            && segment.ack == ack
+            && ((self.flags & SACKED) | segment.payload | (segment.ack ^ ack)) == 0
             && after(self.half(speaker).ack, ack)
         {
             // The same of a client that counts duplicates (RFC 5681 section 3.2).

@@ -152,8 +152,8 @@ pub struct Task {
     pub next: u32,
     /// Places at which the sum is wanted, ascending, the last one the payload's end.
     pub stops: [u32; 3],
-    /// Zero.
-    pub pad: u32,
+    /// [`Connection::anew`] at the beginning.
+    pub anew: u32,
     /// The sum so far.
     pub sum: Sum,
     /// The sums at the stops.
@@ -212,6 +212,7 @@ impl Connection {
         }
         task.what = SUM;
         task.from = pos;
+        task.anew = self.anew;
         task.stops[0] = pos;
         task.stops[2] = end;
         if after(begin, pos) {
@@ -235,7 +236,9 @@ impl Connection {
     #[inline(always)]
     pub fn compare(&mut self, slot: u32, scene: &Scene, task: &Task) -> u32 {
         let pos = self.half(slot).sum.pos;
-        if task.what == NOTHING || self.verdict != Verdict::InSync as u32 || pos != task.from {
+        // While the bytes were read, the other member's segment may have come to its end on another CPU.
+        let stale = (pos ^ task.from) | (self.anew ^ task.anew);
+        if task.what == NOTHING || self.verdict != Verdict::InSync as u32 || stale != 0 {
             return WELL;
         }
         let other = slot ^ 1;
@@ -280,5 +283,6 @@ impl Connection {
         self.half[0].sum.restart(pos);
         self.half[1].sum.restart(pos);
         self.milestone_of = NO_MILESTONE;
+        self.anew = self.anew.wrapping_add(1);
     }
 }

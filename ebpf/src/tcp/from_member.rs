@@ -10,7 +10,7 @@ use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Bytes, Ip, Link};
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::from_member::{
-    ANSWER, CLOSED_AGAIN, CUT, EDIT, LATE, LISTEN, NOBODY, OPENED, PASS, SPEAK,
+    ANSWER, CLOSED_AGAIN, CUT, EDIT, LATE, LISTEN, NOBODY, OPENED, PASS, SHAKE, SPEAK,
 };
 use hotpair_abi::tcp::segment::USUAL;
 use hotpair_abi::tcp::stream::{ANEW, DIFFER};
@@ -66,6 +66,7 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
         SPEAK => speak(connection, slot, scratch),
         LISTEN => listen(connection, slot, scratch),
         ANSWER => answer(connection, slot, scratch),
+        SHAKE => shake(connection, slot, scratch),
         _ => {}
     }
     if scratch.outcome.tell_slot != NOBODY {
@@ -82,6 +83,13 @@ fn hear(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
         connection.settle(&mut scratch.scene);
         connection.hear(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
         connection.mac
+    });
+}
+
+#[inline(never)]
+fn shake(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
+    locked(connection, |connection| {
+        connection.syn_ack(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
     });
 }
 

@@ -257,13 +257,10 @@ impl Stand {
         copies: u64,
     ) -> Result<(), String> {
         let rose = self.rose(before);
-        // To whom nothing else is handed, that is the verdict.
-        let muted = expect.is_some_and(|expect| expect.counter == Counter::GuestMuted);
-        let is_verdict = |counter: &Counter| {
-            (muted && *counter == Counter::GuestMuted)
-                || (!BESIDES.contains(counter) && !COPIES.contains(counter))
-        };
-        let verdicts: Vec<_> = rose.iter().filter(|(_, counter, _)| is_verdict(counter)).collect();
+        let verdicts: Vec<_> = rose
+            .iter()
+            .filter(|(_, counter, _)| !BESIDES.contains(counter) && !COPIES.contains(counter))
+            .collect();
         let fits = match (&verdicts[..], expect) {
             ([(row, counter, 1)], Some(expect)) => {
                 *row == expect.pair.map_or(0, |id| id.0 as usize + 1) && *counter == expect.counter

@@ -16,6 +16,13 @@ impl Wire {
 
     /// A member sends these bytes, of which the first is the stream's `seq`th.
     pub(super) fn sends(&mut self, slot: u32, seq: u32, bytes: &[u8]) -> (u32, Came) {
+        let task = self.sums(slot, seq, bytes);
+        let compared = self.connection.compare(slot, &self.scene, &task);
+        (compared, self.member(slot, say(seq, 1).data(u32::try_from(bytes.len()).expect("short"))))
+    }
+
+    /// The same up to where the bytes have been read, but not yet compared.
+    fn sums(&mut self, slot: u32, seq: u32, bytes: &[u8]) -> Task {
         let say = say(seq, 1).data(u32::try_from(bytes.len()).expect("short"));
         let header = header(M[slot as usize].wrapping_add(seq), C.wrapping_add(1), &say, [0, 7]);
         let segment = Self::read(&header, say.payload);
@@ -37,8 +44,7 @@ impl Wire {
             }
             task.sum.absorb(&mut chunk, step);
         }
-        let compared = self.connection.compare(slot, &self.scene, &task);
-        (compared, self.member(slot, say))
+        task
     }
 
     fn verdict(&self) -> (u32, u32) {
@@ -172,4 +178,19 @@ proptest! {
         }
         prop_assert_eq!(differ, u32::from(change.is_some()));
     }
+}
+
+#[test]
+fn sums_that_begin_anew_while_a_segment_is_being_read_do_not_take_it_over() {
+    let mut wire = Wire::comparing();
+    assert_eq!(wire.sends(0, 1, b"the first twenty byt").0, WELL);
+    // On one CPU the primary's next bytes are read; on another one a segment of the standby comes, with a gap before it.
+    let task = wire.sums(0, 21, b"es and ten more");
+    assert_eq!(wire.sends(1, 11, b"entw").0, ANEW);
+    assert_eq!(wire.connection.compare(0, &wire.scene.clone(), &task), WELL);
+    // From there on they are compared.
+    assert_eq!(wire.sends(0, 36, b"equal").0, ANEW, "what was being read is missing");
+    assert_eq!(wire.sends(0, 41, b"equal").0, WELL);
+    assert_eq!(wire.sends(1, 21, b"es and ten moreequalequal").0, WELL);
+    assert_eq!(wire.verdict(), (Verdict::InSync as u32, Why::Well as u32));
 }

@@ -37,6 +37,8 @@ fn a_standby_that_does_not_answer_costs_one_retransmission() {
     let mut wire = Wire::new();
     wire.syn();
     assert_eq!(wire.member(0, say(0, 1).with(SYN)).client, None);
+    assert_eq!(wire.member(0, say(0, 1).with(SYN)).client, None, "the SYN has come twice, no more");
+    wire.pass(1_000_000_000);
     assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some());
     assert_eq!(verdict(&wire), (Verdict::Unprotected as u32, Why::NoHandshake as u32));
     assert_eq!(wire.client(say(1, 1))[1], None, "what would it do with it?");
