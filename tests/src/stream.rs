@@ -23,7 +23,7 @@
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,17 +71,15 @@ fn listen(at: SocketAddr, greeting: &'static str) -> Result<()> {
 
 /// From now on this end sends so many bytes a second at most, evenly.
 fn pace(stream: &TcpStream, rate: u64) -> io::Result<()> {
-    let size = size_of_val(&rate) as libc::socklen_t;
-    // SAFETY: SO_MAX_PACING_RATE reads one 64-bit number, which lives through the call.
-    let result = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MAX_PACING_RATE,
-            (&raw const rate).cast(),
-            size,
-        )
-    };
+    set(stream, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, rate)
+}
+
+/// A socket option that is a number.
+fn set<T: Copy>(socket: &impl AsRawFd, level: i32, option: i32, value: T) -> io::Result<()> {
+    let size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: pointer and size are of one number, which lives through the call.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -221,6 +219,25 @@ impl Conversation {
         sockopt::set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &from).with_context(|| format!("binding to {from}"))?;
         connect(&socket, &to).with_context(|| format!("connecting from {from} to {to}"))?;
+        Conversation::over(socket.into())
+    }
+
+    /// Connects with this sequence number in the SYN.
+    ///
+    /// # Errors
+    /// When nobody answers, or without the right to choose (CAP_NET_ADMIN, `TCP_REPAIR`).
+    pub fn open_numbered(first: u32, to: SocketAddr) -> Result<Conversation> {
+        use rustix::net::{AddressFamily, SocketType, connect, socket};
+        /// `TCP_SEND_QUEUE` of linux/tcp.h.
+        const SEND_QUEUE: i32 = 2;
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket(family, SocketType::STREAM, None)?;
+        set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, 1).context("TCP_REPAIR")?;
+        set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, SEND_QUEUE)?;
+        // What is set here is where the kernel begins when it connects in earnest (`tcp_v4_connect`: only 0 is replaced).
+        set(&socket, libc::IPPROTO_TCP, libc::TCP_QUEUE_SEQ, first)?;
+        set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, 0)?;
+        connect(&socket, &to).with_context(|| format!("connecting to {to}"))?;
         Conversation::over(socket.into())
     }
 

@@ -2,6 +2,7 @@
 //! be unprotected and are reset, and nobody hangs.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -39,11 +40,16 @@ pub(super) fn at_work(lab: &Lab, name: &str, v6: bool) -> Result<(Vec<Busy>, Vec
     let rounds: [(&str, Round); 3] = [
         ("download", |c| c.download(256 << 10)),
         ("upload", |c| c.upload(256 << 10)),
-        ("requests", Conversation::increment),
+        ("requests", |c| {
+            thread::sleep(Duration::from_millis(1));
+            c.increment()
+        }),
     ];
     let (mut busy, mut clients) = (Vec::new(), Vec::new());
     for (what, round) in rounds {
-        let conversation = open(lab, v6)?;
+        let mut conversation = open(lab, v6)?;
+        // There are many of them, and the members must still have time for their heartbeats.
+        conversation.pace(8 << 20)?;
         clients.push(conversation.local()?.to_string());
         busy.push(Busy::start(&format!("{what}, {name}"), conversation, round));
     }

@@ -1,7 +1,9 @@
 //! Connections of real Linux TCP stacks through failovers: what each test needs.
 
+mod bulk;
 mod chain;
 mod loss;
+mod opening;
 mod redis;
 mod shapes;
 mod standby;
