@@ -26,7 +26,10 @@ const CASES: &[Case] = &[
         let conversation = Conversation { base: 0, ..Conversation::new(4000) };
         arrive(bench, &conversation.syn());
         leave(bench, 0, &conversation.syn_ack(0));
-        assert!(leave(bench, 0, &conversation.syn_ack(0)).client.is_none(), "the SYN has come twice, no more");
+        assert!(
+            leave(bench, 0, &conversation.syn_ack(0)).client.is_none(),
+            "the SYN has come twice, no more"
+        );
         std::thread::sleep(std::time::Duration::from_millis(600));
         assert!(leave(bench, 0, &conversation.syn_ack(0)).client.is_some(), "asked again: without a standby");
         let heard = conversation.client(bench, &say(1, 1).data(10));
