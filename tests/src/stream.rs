@@ -283,10 +283,18 @@ impl Conversation {
         std::mem::take(&mut self.gaps).into_iter().map(|(_, gap)| gap).max().unwrap_or_default()
     }
 
-    /// The longest time without progress that was not over at this moment, and when it was over.
+    /// The longest time without progress that was not over at this moment.
     #[must_use]
-    pub fn gap_since(&self, moment: Instant) -> Option<(Instant, Duration)> {
-        self.gaps.iter().filter(|(end, _)| *end > moment).max_by_key(|(_, gap)| *gap).copied()
+    pub fn gap_since(&self, moment: Instant) -> Duration {
+        let later = self.gaps.iter().filter(|(end, _)| *end > moment);
+        later.map(|(_, gap)| *gap).max().unwrap_or_default()
+    }
+
+    /// The same, but what was over of it by then is not counted.
+    #[must_use]
+    pub fn gap_after(&self, moment: Instant) -> Duration {
+        let after = |(end, gap): &(Instant, Duration)| end.saturating_duration_since(moment).min(*gap);
+        self.gaps.iter().map(after).max().unwrap_or_default()
     }
 
     /// From now on the other end's machine serves this connection before whatever else it does. The connection must not

@@ -30,7 +30,7 @@ use ways::{Site, Way};
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
     /// Turns of goodput, requests and segments: in each, every way is measured once.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// How long a way is measured in a turn.
     #[arg(long, default_value = "300ms", value_parser = humantime::parse_duration)]
@@ -189,9 +189,8 @@ fn in_turns(sheet: &mut Sheet, sites: &[Site], loads: &[Load], options: &Options
         for round in 1..=options.rounds {
             say(format_args!("tcp: {}: turn {round} of {}", load.name(), options.rounds));
             for (site, series) in sites.iter().zip(&mut series) {
-                let figures = load.run(site, options.time);
+                let figures = site.undisturbed(|| load.run(site, options.time));
                 let figures = figures.with_context(|| format!("{}: {}", site.way.name(), load.name()))?;
-                site.undisturbed()?;
                 for (series, figure) in series.iter_mut().zip(figures) {
                     series.values.push(figure);
                 }
@@ -217,7 +216,9 @@ fn programs(sheet: &mut Sheet, sites: &[Site], options: &Options) -> Result<()> 
             let programs = Programs::pinned(&site.lab.dir().join("bpf/hotpair"))?;
             let mut series: Vec<Series> = Vec::new();
             for _ in 0..options.rounds.min(3) {
-                for (program, cost) in programs.during(|| load.run(site, options.time).map(drop))? {
+                for (program, cost) in
+                    site.undisturbed(|| programs.during(|| load.run(site, options.time).map(drop)))?
+                {
                     let name = format!("{program}: {}, {}", load.name(), site.way.name());
                     match series.iter_mut().find(|series| series.name == name) {
                         Some(series) => series.values.push(cost),
