@@ -12,9 +12,12 @@ impl Story {
         if self.promises.wild() || self.client.state == State::Closed {
             return;
         }
+        // Not less than a unit of anybody's window, or it would never open: the client is told a member's in the other one's
+        // units, rounded down.
+        let shifts =
+            [&self.client, &self.members[0], &self.members[1]].map(|end| end.habits.shift.unwrap_or(0));
+        let least = 4 << shifts.into_iter().max().unwrap_or(0);
         for endpoint in self.members.iter_mut().chain([&mut self.client]) {
-            // Not less than a unit of its window, or it would never open.
-            let least = 4 << endpoint.habits.shift.unwrap_or(0);
             endpoint.habits.room = endpoint.habits.room.max(1_000).max(least);
         }
         // Whoever was not there at a takeover comes back, and says what there is to say.
