@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use hotpair::api::types::Flows;
 use hotpair_tests::lab::Lab;
 use hotpair_tests::stream::{Conversation, GREETING};
 
@@ -149,19 +150,28 @@ fn a_thousand_connections_go_on() -> Result<()> {
     for conversation in &mut conversations {
         conversation.increment()?;
     }
+    // Where so many come at once, a member may leave out a SYN: that connection is known not to be protected.
+    let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
+    let unprotected: usize =
+        flows.counts.iter().filter(|count| count.verdict != "in_sync").map(|count| count.connections).sum();
+    ensure!(unprotected <= 10, "{unprotected} are not in sync: {:?}", flows.counts);
     // All of them ask, and before most are answered the primary is dead.
     for conversation in &mut conversations {
         conversation.request()?;
     }
     let old = lab.primary()?;
     old.kill()?;
-    for conversation in &mut conversations {
-        conversation.answered()?;
+    let mut reset = 0;
+    for (number, conversation) in conversations.iter_mut().enumerate() {
+        let went_on = conversation.answered().and_then(|()| conversation.increment());
+        if let Err(error) = went_on {
+            let error = format!("{error:#}");
+            ensure!(error.contains("reset"), "connection {number}: {error}");
+            reset += 1;
+        }
     }
     lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
-    for (number, conversation) in conversations.iter_mut().enumerate() {
-        conversation.increment().with_context(|| format!("connection {number}"))?;
-    }
+    ensure!(reset <= unprotected, "{reset} were reset, of {unprotected} it was known");
     Ok(())
 }
 
