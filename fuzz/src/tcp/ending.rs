@@ -85,7 +85,11 @@ impl Story {
     /// The client has everything, and the server has everything of it; or it knows that there is no more.
     fn is_over(&self) -> bool {
         let server = &self.members[self.scene.speaker as usize];
+        // A reset is said once. If it is lost, and the client has nothing to ask, it waits: as in any TCP.
+        let gone = self.members.iter().all(|member| member.state == State::Reset);
+        let lost = self.row.verdict == Verdict::Lost as u32 && gone && self.client.una == self.client.nxt;
         self.client.state == State::Reset
+            || lost
             || self.client.is_done() && server.is_done() && server.state == State::Open
             || self.row.flags & CLOSED != 0
     }
