@@ -55,6 +55,9 @@ impl Connection {
             }
             return;
         }
+        if self.flags & ANSWERED == 0 && segment.has(ACK) {
+            self.settle_number(segment);
+        }
         // An acknowledgement of what was never sent is nobody's.
         if !segment.has(ACK)
             || after(segment.ack, self.out.nxt)

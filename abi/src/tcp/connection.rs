@@ -192,8 +192,8 @@ pub struct Half {
     pub sacks: u32,
     /// SACK blocks of its latest acknowledgement (the client's numbering).
     pub sack: [[u32; 2]; 4],
-    /// Zero.
-    pub pad: u32,
+    /// Sequence number of the SYN-ACK before that one, if it had another: the client may answer either.
+    pub isn_before: u32,
     /// Since when its FIN or RST is held, CLOCK_BOOTTIME nanoseconds.
     pub held_ns: u64,
     /// Of what it has sent.
@@ -349,7 +349,7 @@ impl Connection {
             wscale: 0,
             sacks: 0,
             sack: [[0; 2]; 4],
-            pad: 0,
+            isn_before: 0,
             held_ns: 0,
             sum: Sum { words: 0, running: 0, rest: 0, pos: 0, pad: 0 },
         }; 2],

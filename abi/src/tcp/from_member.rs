@@ -150,6 +150,7 @@ impl Connection {
         let first = half.flags & SYN_ACK == 0;
         if first || (has_base == 0 && half.isn != segment.seq) {
             half.isn = segment.seq;
+            half.isn_before = segment.seq;
             half.nxt = segment.seq.wrapping_add(1);
             half.ack = segment.ack;
             half.right = segment.ack.wrapping_add(segment.window);
@@ -166,17 +167,21 @@ impl Connection {
                 half.wscale = segment.wscale;
             }
         } else if half.isn != segment.seq {
-            return;
+            if self.flags & ANSWERED != 0 {
+                return;
+            }
+            self.number_anew(slot, segment);
         }
         if segment.odd != 0 {
             self.judge(Verdict::Unprotected, Why::Signed);
         }
         if has_base != 0 {
             if speaks {
-                // Once more: the client has not heard it, or not answered.
+                // Once more: the client has not heard it, or not answered. With the first one's timestamp: what the client
+                // echoes of it, both members must recognise as their own first one's.
                 out.how = EDIT;
                 out.edit.seq = segment.seq.wrapping_sub(self.offset(slot));
-                out.edit.stamps[0] = segment.stamps[0].wrapping_sub(self.stamp_offset(slot));
+                out.edit.stamps[0] = self.out.stamp;
             } else if self.flags & ANSWERED != 0 {
                 out.tell_slot = slot;
             }
@@ -218,6 +223,51 @@ impl Connection {
         }
     }
 
+    /// A member answers the same SYN with another number, before the client has answered: a SYN cookie that has become a
+    /// minute older (`tcp_cookie_time`), or a server that has forgotten the first. The new one counts, but of the base the
+    /// client may have heard the one before ([`Connection::settle_number`]).
+    #[inline(always)]
+    fn number_anew(&mut self, slot: u32, syn_ack: &Segment) {
+        let half = self.half_mut(slot);
+        half.isn_before = half.isn;
+        half.isn = syn_ack.seq;
+        half.nxt = syn_ack.seq.wrapping_add(1);
+        half.given = syn_ack.seq;
+        half.syn_stamp = syn_ack.stamps[0];
+        half.stamp = syn_ack.stamps[0];
+        if self.flags & HAS_BASE != 0 && slot == self.base {
+            self.begin_out(syn_ack.seq);
+            self.out.stamp = syn_ack.stamps[0];
+        }
+    }
+
+    /// The client's first answer says which of the base's SYN-ACKs it has heard.
+    #[inline(always)]
+    pub(super) fn settle_number(&mut self, answer: &Segment) {
+        let base = self.base;
+        let half = self.half_mut(base);
+        let before = half.isn_before;
+        if before == half.isn || answer.ack != before.wrapping_add(1) {
+            return;
+        }
+        half.isn_before = half.isn;
+        half.isn = before;
+        half.nxt = answer.ack;
+        half.given = before;
+        if answer.stamps_at != 0 {
+            half.syn_stamp = answer.stamps[1];
+        }
+        self.begin_out(before);
+    }
+
+    /// The client is spoken to in the numbers that begin with this one.
+    #[inline(always)]
+    fn begin_out(&mut self, isn: u32) {
+        self.client.ack = isn;
+        self.client.right = isn.wrapping_add(1).wrapping_add(self.client.window);
+        self.out.nxt = isn.wrapping_add(1);
+    }
+
     #[inline(always)]
     fn set_base(&mut self, slot: u32, syn_ack: &Segment) {
         self.base = slot;
@@ -233,9 +283,7 @@ impl Connection {
             self.flags &= !SCALED;
             self.client.wscale = 0;
         }
-        self.client.ack = syn_ack.seq;
-        self.client.right = syn_ack.seq.wrapping_add(1).wrapping_add(self.client.window);
-        self.out.nxt = syn_ack.seq.wrapping_add(1);
+        self.begin_out(syn_ack.seq);
         self.out.ack = syn_ack.ack;
         self.out.right = syn_ack.ack.wrapping_add(syn_ack.window);
         self.out.stamp = syn_ack.stamps[0];

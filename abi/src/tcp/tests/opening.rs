@@ -111,3 +111,74 @@ fn a_client_that_lives_in_other_numbers_does_not_finish_a_handshake_it_does_not_
     assert_eq!(one, None);
     assert_eq!(wire.connection.flags & crate::tcp::connection::ANSWERED, 0);
 }
+
+/// After a handshake whose base and speaker is slot 0, unanswered; the SYN has come again, and slot 0 has answered it with
+/// another number, half a second later.
+fn numbered_anew() -> Wire {
+    let mut wire = Wire::new();
+    wire.syn();
+    wire.member(1, say(0, 1).with(SYN));
+    assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some());
+    let again = wire.member(0, say(777, 1).with(SYN).at(500)).client.expect("the client has not answered");
+    assert_eq!((again.seq, again.ack), (777, 1));
+    wire
+}
+
+#[test]
+fn a_client_may_answer_either_of_two_syn_acks_with_different_numbers() {
+    for (answer, stamp) in [(778, 500), (1, 0)] {
+        let mut wire = numbered_anew();
+        let [zero, one] = wire.client(say(1, answer).at(stamp)).map(|heard| heard.expect("both hear it"));
+        assert_eq!((zero.ack, one.ack), (answer, 1));
+        assert_eq!(
+            wire.connection.stamp_offset(1),
+            T[1].wrapping_sub(T[0]).wrapping_sub(stamp),
+            "the standby's own"
+        );
+        assert_eq!(verdict(&wire), (Verdict::InSync as u32, Why::Well as u32));
+        // Both go on from there.
+        let heard = wire.member(0, say(answer, 1).data(10).at(600)).client.expect("an answer");
+        assert_eq!((heard.seq, heard.payload), (answer, 10));
+        let [zero, one] = wire.client(say(1, answer + 10).at(600)).map(|heard| heard.expect("both hear it"));
+        assert_eq!((zero.ack, one.ack), (answer + 10, 1), "the standby has not sent it yet");
+    }
+}
+
+#[test]
+fn a_number_that_was_never_said_settles_nothing() {
+    let mut wire = numbered_anew();
+    wire.client(say(1, 500).at(500));
+    let [zero, one] = wire.client(say(1, 778).at(500)).map(|heard| heard.expect("both hear it"));
+    assert_eq!((zero.ack, one.ack), (778, 1));
+}
+
+#[test]
+fn a_speaker_that_is_not_the_base_may_number_anew_unnoticed() {
+    let mut wire = Wire::new();
+    wire.syn();
+    wire.member(0, say(0, 1).with(SYN));
+    assert!(wire.member(1, say(0, 1).with(SYN)).client.is_some());
+    let mut out = Outcome::default();
+    let again = header(M[0].wrapping_add(777), C.wrapping_add(1), &say(0, 1).with(SYN), [T[0] + 500, 7]);
+    wire.connection.from_member(0, &Wire::read(&again, 0), &wire.scene, &mut out);
+    assert_eq!(
+        (out.how, out.edit.seq, out.edit.stamps[0]),
+        (EDIT, M[1], T[1]),
+        "what the client has heard before"
+    );
+    let [zero, one] = wire.client(say(1, 1)).map(|heard| heard.expect("both hear it"));
+    assert_eq!((zero.ack, one.ack), (778, 1));
+    assert_eq!(wire.connection.stamp_offset(0), T[0].wrapping_add(500).wrapping_sub(T[1]));
+}
+
+#[test]
+fn a_syn_ack_that_is_repeated_carries_the_first_ones_timestamp() {
+    let mut wire = Wire::new();
+    wire.syn();
+    wire.member(1, say(0, 1).with(SYN));
+    wire.member(0, say(0, 1).with(SYN));
+    let mut out = Outcome::default();
+    let again = header(M[0], C.wrapping_add(1), &say(0, 1).with(SYN), [T[0] + 1000, 7]);
+    wire.connection.from_member(0, &Wire::read(&again, 0), &wire.scene, &mut out);
+    assert_eq!((out.how, out.edit.seq, out.edit.stamps[0]), (EDIT, M[0], T[0]));
+}
