@@ -184,6 +184,8 @@ counters! {
     TcpCompareSkipped = 79, "tcp_compare_skipped";
     /// What the standby has said before the primary: sent to the client (`answer = "first"`).
     TcpAnsweredFirst = 80, "tcp_answered_first";
+    /// An ICMP error about a member's segment was given that member's numbers.
+    TcpQuoteTranslated = 81, "tcp_quote_translated";
 }
 
 #[cfg(test)]

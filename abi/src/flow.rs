@@ -1,8 +1,8 @@
 //! Which conversation a packet belongs to: what a planned switchover hands over one by one.
 //!
-//! During a handover every conversation belongs to exactly one slot: to the other one if a packet that *begins*
-//! something has arrived for it since the handover began, else to the active one. A TCP connection begins with its
-//! SYN; each datagram and each ICMP echo begins something of its own.
+//! During a handover every conversation belongs to exactly one slot: to the other one from the first packet on that
+//! *begins* something while neither member owes it an answer ([`crate::handover`]), until then to the active one. A TCP
+//! connection begins with its SYN; each datagram and each ICMP echo begins something of its own.
 
 use crate::maps::Flow;
 use crate::packet::{Bytes, Ip, protocol};

@@ -11,7 +11,7 @@
 //! | `GROUPS` | array of devmaps | pair -> devmap of 2: both taps |
 //! | `TAPS` | devmap | pair * 2 + slot -> tap |
 //! | `CONNECTIONS` | hash | [`Tuple`] -> [`crate::tcp::connection::Connection`] |
-//! | `HANDOVER` | LRU hash | [`Flow`] -> epoch of the handover that saw it |
+//! | `HANDOVER` | LRU hash | [`Flow`] -> [`crate::handover::Turn`] |
 //! | `RETURN` | LRU hash | [`ReturnKey`] -> [`ReturnPath`] (tagged frames only) |
 //! | `STATS` | per-CPU array | pair + 1 -> its counters, u64 each; row 0 belongs to no pair |
 //! | `EVENTS` | ring buffer | [`crate::event::Event`] |
@@ -31,8 +31,8 @@ pub struct Host {
     /// 1: neighbour answers leave by a redirect to the uplink, 0: by XDP_TX. A veth does not flush what XDP_TX gives it
     /// while its peer has no XDP program (`veth_xdp_flush`).
     pub answer_by_redirect: u8,
-    /// Zero.
-    pub pad: u8,
+    /// 1: what XDP puts in front of a frame stays with it as far as the taps ([`crate::tcp::plan`]). Generic XDP loses it.
+    pub keeps_metadata: u8,
     /// The host's own internal IP: the only source it may reach members from (network byte order).
     pub internal_ip: [u8; 4],
     /// Rows of `PAIRS`.
@@ -79,10 +79,12 @@ pub struct Pair {
     pub pad: [u8; 2],
     /// Tap of each slot; 0 for none.
     pub tap_ifindex: [u32; 2],
-    /// The pair's name, zero-padded: how a restarted controller finds its rows again.
-    pub name: [u8; 16],
     /// Zero.
     pub pad2: [u8; 4],
+    /// What is counted for a switchover to come ([`crate::handover::watch`]); 0: nothing.
+    pub watch: u64,
+    /// The pair's name, zero-padded: how a restarted controller finds its rows again.
+    pub name: [u8; 16],
     /// Written by the programs: CLOCK_BOOTTIME (nanoseconds) of the last address conflict reported, one a second at most.
     pub conflict_event_ns: u64,
     /// Since when the present member of each slot is there, CLOCK_BOOTTIME nanoseconds: it knows no older connection.
@@ -92,7 +94,7 @@ pub struct Pair {
     /// How long a FIN or RST waits for the other member's, nanoseconds.
     pub close_limit_ns: u64,
     /// Zero; makes a pair two cache lines, so that no two pairs share one.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 /// A member's signs of life. Written by `from_guest` only.
@@ -219,7 +221,7 @@ const _: () = {
     assert!(size_of::<Pair>() == 128);
     assert!(core::mem::offset_of!(Pair, role) == 0);
     assert!(core::mem::offset_of!(Pair, tripped_epoch) == 24);
-    assert!(core::mem::offset_of!(Pair, name) == 52);
+    assert!(core::mem::offset_of!(Pair, watch) == 56);
     assert!(size_of::<Member>() == 128);
     assert!(core::mem::offset_of!(Member, last_beat_ns) == 0);
     assert!(size_of::<Port>() == 12);
@@ -231,6 +233,7 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{Address, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
+    use crate::handover::Turn;
     use crate::tcp::connection::Connection;
 
     macro_rules! pod {
@@ -239,5 +242,5 @@ mod pod {
             unsafe impl aya::Pod for $name {}
         )* };
     }
-    pod!(Address, Connection, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple);
+    pod!(Address, Connection, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple, Turn);
 }

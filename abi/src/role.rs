@@ -108,8 +108,9 @@ impl RoleWord {
     }
 
     /// Whether a planned switchover drains: what begins from now on (a TCP connection's SYN, a datagram, an ICMP echo)
-    /// belongs to the other slot, what is still to be answered of earlier ones to the active slot. So each answer
-    /// leaves exactly once. Begin it under a new epoch: what an older one recorded is ignored.
+    /// belongs to the other slot as soon as neither owes its conversation an answer ([`crate::handover`]), until then to
+    /// the active slot. So each answer leaves exactly once. Begin it under a new epoch: what an older one recorded is
+    /// ignored.
     #[inline(always)]
     #[must_use]
     pub const fn handover(self) -> bool {

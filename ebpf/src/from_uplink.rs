@@ -5,18 +5,18 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use hotpair_abi::count::Counter;
-use hotpair_abi::flow::{self, Direction};
 use hotpair_abi::frame::{self, FromUplink};
 use hotpair_abi::maps::{Pair, ReturnKey};
 use hotpair_abi::neighbour::Arp;
 use hotpair_abi::packet::{self, Ip, Link, LinkError};
+use hotpair_abi::tcp::quoted::may_quote;
 use hotpair_abi::voice;
 use hotpair_abi::{Address, Mac, RoleWord, Slot};
 
 use crate::count::{Exit, NO_PAIR, count, row};
 use crate::packet::XdpFrame;
-use crate::tcp::{self, from_client};
-use crate::{maps, role, uplink_neighbour};
+use crate::tcp::{self, from_client, quoted};
+use crate::{handover, maps, role, uplink_neighbour};
 
 /// Leaves the frame to the host.
 #[inline(always)]
@@ -117,15 +117,10 @@ fn read(frame: XdpFrame, out: *mut Read) -> u32 {
     }
 }
 
-/// During a handover: what begins now belongs to the slot that takes over. Returns whether this packet's conversation
-/// does.
+/// Around a switchover: whether this packet's conversation has gone over.
 #[inline(never)]
-fn taken_over(frame: XdpFrame, ip: &Ip, word: RoleWord) -> bool {
-    let seen = flow::seen(&frame, ip, Direction::ToGuest);
-    if seen.begins {
-        maps::record(&seen.flow, word.epoch().0);
-    }
-    seen.begins || maps::recorded(&seen.flow, word.epoch().0)
+fn taken_over(frame: XdpFrame, ip: &Ip, pair: *mut Pair, word: RoleWord) -> bool {
+    handover::asks(&frame, ip, pair, word)
 }
 
 #[inline(always)]
@@ -148,18 +143,20 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
         let key = ReturnKey { remote: ip.src, outer: link.tags.outer, inner: link.tags.inner };
         maps::remember(&key, link.src.bytes());
     }
-    let taken_over = word.handover() && taken_over(frame, ip, word);
+    let taken_over = handover::is_on(pair, word) && taken_over(frame, ip, pair, word);
     // The frame becomes the members' by its destination MAC; a TCP segment of a known connection becomes one member's by
     // `to_guest`. Here, once: a devmap program does it for each copy.
     if frame.address_to(role::mac_pairs(pair)).is_none() {
         return drop(row, Counter::UplinkUnparsed);
     }
-    if word.mirror() && tcp::is_segment(ip) && role::carries_tcp(pair) {
+    if word.mirror() && (tcp::is_segment(ip) || may_quote(ip)) && role::carries_tcp(pair) {
         let speaker = voice::active(word, role::tripped(pair)) as u32 ^ taken_over as u32;
-        if let Some(scratch) = maps::scratch() {
+        if !tcp::is_segment(ip) {
+            let _ = quoted::renumber(frame, ip, &link.tags, id, speaker);
+        } else if let Some(scratch) = maps::scratch() {
             tcp::scene(scratch, pair, word, speaker, role::now_ns());
+            let _ = from_client::from_client(frame, link, ip, id, pair);
         }
-        let _ = from_client::from_client(frame, link, ip, id);
     }
     let (why, action) = if word.mirror() {
         (Counter::UplinkMirrored, mirror(id, pair, word))

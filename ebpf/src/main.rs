@@ -14,6 +14,7 @@ mod count;
 mod from_guest;
 mod from_uplink;
 mod guest_neighbour;
+mod handover;
 mod internal;
 mod maps;
 mod out;

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use hotpair_abi::Address;
 use hotpair_abi::count::PER_ROW;
 use hotpair_abi::event::Event;
+use hotpair_abi::handover::Turn;
 use hotpair_abi::maps::{self, Entry, Flow, Port, ReturnKey, ReturnPath, Tuple};
 use hotpair_abi::tcp::connection::Connection;
 
@@ -40,7 +41,7 @@ static LATE: Queue<maps::Late, 1> = Queue::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
-static HANDOVER: LruHashMap<Flow, u64, 1> = LruHashMap::new();
+static HANDOVER: LruHashMap<Flow, Turn, 1> = LruHashMap::new();
 #[btf_map]
 static RETURN: LruHashMap<ReturnKey, ReturnPath, 1> = LruHashMap::new();
 #[btf_map]
@@ -94,19 +95,25 @@ pub fn steer(id: u32, slot: u32) -> Option<u32> {
     TAPS.redirect(id * 2 + slot, 0).ok()
 }
 
-/// Records that a conversation began under this epoch's handover.
+/// What is known of a conversation that may be handed over.
 #[inline(always)]
-pub fn record(flow: &Flow, epoch: u64) {
-    // A full map evicts the least recently used conversation, so this fails only out of memory; then the conversation
-    // stays with the active slot.
-    let _ = HANDOVER.insert(flow, epoch, 0);
+pub fn turn(flow: &Flow) -> Option<*mut Turn> {
+    HANDOVER.get_ptr_mut(flow)
 }
 
-/// Whether a conversation was recorded under this epoch.
+/// Enters a conversation.
 #[inline(always)]
-pub fn recorded(flow: &Flow, epoch: u64) -> bool {
-    // SAFETY: eight aligned bytes, copied at once.
-    unsafe { HANDOVER.get(flow) }.copied() == Some(epoch)
+pub fn enter(flow: &Flow, turn: &Turn) {
+    // A full map evicts the least recently used conversation, so this fails only out of memory; then the conversation
+    // stays with the active slot.
+    let _ = HANDOVER.insert(flow, turn, 0);
+}
+
+/// Whether a conversation has gone over in this epoch.
+#[inline(always)]
+pub fn taken(flow: &Flow, epoch: u64) -> bool {
+    // SAFETY: an aligned word of the value, written whole.
+    turn(flow).is_some_and(|turn| unsafe { (&raw const (*turn).taken).read_volatile() } == epoch)
 }
 
 /// Remembers where a tagged frame came from.

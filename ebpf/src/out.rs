@@ -7,18 +7,18 @@ use hotpair_abi::flow::{self, Direction};
 use hotpair_abi::maps::{Pair, ReturnKey};
 use hotpair_abi::packet::{Ip, Link};
 use hotpair_abi::voice;
-use hotpair_abi::{Mac, RoleWord, Slot};
+use hotpair_abi::{Mac, RoleWord};
 
 use crate::count::{Exit, row};
 use crate::from_guest::Member;
 use crate::internal::address;
 use crate::packet::TcFrame;
-use crate::{maps, role};
+use crate::{handover, maps, role};
 
 /// A packet whose source is one of the pair's entry addresses. `decided`: that it may leave is known already.
 #[inline(never)]
 pub fn from_entry(frame: TcFrame, link: &Link, ip: &Ip, member: &Member, decided: bool) -> Exit {
-    if !decided && let Err(why) = may_speak(frame, ip, member, member.slot()) {
+    if !decided && let Err(why) = may_speak(frame, ip, member) {
         return member.drop(why);
     }
     if let Some(id) = maps::entry(ip.dst)
@@ -45,37 +45,37 @@ pub fn from_entry(frame: TcFrame, link: &Link, ip: &Ip, member: &Member, decided
     member.redirect(host.uplink_ifindex, Counter::ActiveSent)
 }
 
-/// Whether the member in this slot may send this packet.
+/// Whether the member may send this packet.
 #[inline(always)]
-pub fn may_speak(frame: TcFrame, ip: &Ip, member: &Member, slot: Slot) -> Result<(), Counter> {
+fn may_speak(frame: TcFrame, ip: &Ip, member: &Member) -> Result<(), Counter> {
     let word = member.word;
-    voice::may_speak(word, role::tripped(member.pair), slot, role::lease(member.pair), role::now_ns, || {
-        recorded(frame, ip, word)
-    })
+    let taken = handover::is_on(member.pair, word) && answers(frame, ip, member);
+    let (tripped, lease) = (role::tripped(member.pair), role::lease(member.pair));
+    voice::may_speak(word, tripped, member.slot(), lease, role::now_ns, || taken)
 }
 
-/// During a handover: whether this conversation began since it did.
 #[inline(never)]
-pub fn recorded(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
-    maps::recorded(&flow::seen(&frame, ip, Direction::FromGuest).flow, word.epoch().0)
+fn answers(frame: TcFrame, ip: &Ip, member: &Member) -> bool {
+    handover::answers(&frame, ip, member.pair, member.word, member.port.slot)
 }
 
-/// During a handover: what begins now belongs to the slot that takes over. Returns whether this packet's conversation
-/// does.
+/// During a handover: whether this conversation has gone over.
 #[inline(never)]
-fn taken_over(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
-    let seen = flow::seen(&frame, ip, Direction::ToGuest);
-    if seen.begins {
-        maps::record(&seen.flow, word.epoch().0);
-    }
-    seen.begins || maps::recorded(&seen.flow, word.epoch().0)
+pub fn taken(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
+    maps::taken(&flow::seen(&frame, ip, Direction::FromGuest).flow, word.epoch().0)
+}
+
+/// Around a switchover: whether this packet's conversation has gone over.
+#[inline(never)]
+fn taken_over(frame: TcFrame, ip: &Ip, pair: *mut Pair, word: RoleWord) -> bool {
+    handover::asks(&frame, ip, pair, word)
 }
 
 /// For another pair (or this one) that this host holds: what `from_uplink` would do, without the wire.
 #[inline(never)]
 fn hairpin(frame: TcFrame, ip: &Ip, id: u32, pair: *mut Pair, member: &Member) -> Exit {
     let word = role::word(pair);
-    let taken_over = word.handover() && taken_over(frame, ip, word);
+    let taken_over = handover::is_on(pair, word) && taken_over(frame, ip, pair, word);
     if address(frame, role::mac(pair)).is_none() {
         return member.drop(Counter::GuestRewriteFailed);
     }

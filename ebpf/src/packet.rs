@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{
-    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_adjust_meta, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
 };
 use core::mem::MaybeUninit;
 use hotpair_abi::Mac;
@@ -43,6 +43,39 @@ impl XdpFrame {
             return None;
         }
         Some(start as *mut T)
+    }
+
+    /// Bytes of the frame, to read and write in place. `None` if the frame ends before their end.
+    #[inline(always)]
+    pub fn halves<const N: usize>(&self, at: usize) -> Option<&mut [u16; N]> {
+        // SAFETY: `at` has checked that they lie within the frame, at an even address (`by_pairs`) where `at` is even.
+        self.at::<[u16; N]>(at).map(|halves| unsafe { &mut *halves })
+    }
+
+    /// Makes room for a `T` in front of the frame, where the kernel takes it along. `None` if the driver cannot.
+    #[inline(always)]
+    pub fn make_metadata<T>(&self) -> Option<()> {
+        // SAFETY: the helper checks the room; nothing read from the frame before is used afterwards.
+        (unsafe { bpf_xdp_adjust_meta(self.0, -(size_of::<T>() as i32)) } == 0).then_some(())
+    }
+
+    /// What stands in front of the frame. `None` if that is less than a `T`.
+    ///
+    /// The kernel aligns it to four bytes where it aligns the frame; as in [`by_pairs`], it does not rely on it.
+    #[inline(always)]
+    pub fn metadata<T>(&self) -> Option<*mut T> {
+        const { assert!(align_of::<T>() <= 4 && size_of::<T>().is_multiple_of(4)) };
+        // SAFETY: as in `at`.
+        let (from, data) = unsafe {
+            (
+                (&raw const (*self.0).data_meta).read_volatile() as usize,
+                (&raw const (*self.0).data).read_volatile() as usize,
+            )
+        };
+        if from + size_of::<T>() > data {
+            return None;
+        }
+        Some(from as *mut T)
     }
 
     /// Bytes of the frame.

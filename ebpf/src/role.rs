@@ -28,6 +28,13 @@ pub fn tripped(pair: *mut Pair) -> u64 {
     unsafe { (&raw const (*pair).tripped_epoch).read_volatile() }
 }
 
+/// What is counted for a switchover to come.
+#[inline(always)]
+pub fn watch(pair: *mut Pair) -> u64 {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).watch).read_volatile() }
+}
+
 /// Until when packets may leave.
 #[inline(always)]
 pub fn lease(pair: *mut Pair) -> u64 {

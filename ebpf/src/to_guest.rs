@@ -1,5 +1,6 @@
-//! XDP on the devmap's way out to a tap: a segment of a known TCP connection becomes the member's own, by its numbers and
-//! its destination MAC. Everything else is the member's already, and passes after one comparison.
+//! XDP on the devmap's way out to a tap: a segment of a known TCP connection becomes the member's own, by the plan that
+//! travels with it, or by looking the connection up again. Everything else is the member's already, and passes after two
+//! comparisons.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
@@ -7,12 +8,15 @@ use hotpair_abi::count::Counter;
 
 use crate::count::{NO_PAIR, count, row};
 use crate::packet::XdpFrame;
-use crate::tcp::{from_client, to_member};
+use crate::tcp::{from_client, plan, to_member};
 use crate::{maps, role};
 
 /// Decides about one copy of a frame.
 #[inline(always)]
 pub fn to_guest(ctx: *mut xdp_md) -> u32 {
+    if let Some(action) = plan::write(ctx) {
+        return action;
+    }
     let frame = XdpFrame(ctx);
     if frame.addressed_to() != Some(from_client::KNOWN) {
         return XDP_PASS;

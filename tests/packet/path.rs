@@ -549,6 +549,51 @@ fn an_answer_under_way_when_the_handover_begins_still_leaves() {
     });
 }
 
+/// The standby is late when the handover begins: each conversation goes over when neither member owes it anything, so that
+/// no answer leaves twice, and none not at all.
+#[test]
+fn a_conversation_goes_over_when_its_late_standby_has_caught_up() {
+    alone(|| {
+        let bench = Bench::new();
+        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(40)));
+        bench.plane.watch(WEB);
+        let ask = |number: u8| {
+            bench.client.send(&question(&[b'q', number]));
+            for slot in Slot::BOTH {
+                bench.tap(WEB, slot).receive("the question", |frame| frame.ends_with(&[b'q', number]));
+            }
+        };
+        let tell = |slot: Slot, number: u8| bench.tap(WEB, slot).send(&answer(&[b'a', number]));
+        ask(1);
+        tell(Slot::Zero, 1);
+        tell(Slot::One, 1);
+        ask(2);
+        tell(Slot::Zero, 2);
+        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(41)).with_handover(true));
+        ask(3);
+        // Nobody has heard the new one yet: this must not be the second answer to that question.
+        tell(Slot::One, 2);
+        tell(Slot::Zero, 3);
+        tell(Slot::One, 3);
+        // Now it is even: from here on the new one answers.
+        ask(4);
+        tell(Slot::One, 4);
+        tell(Slot::Zero, 4);
+        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(42)).with_active(Slot::One));
+        ask(5);
+        for slot in Slot::BOTH {
+            tell(slot, 5);
+        }
+        let mut heard = Vec::new();
+        while let Some(frame) = bench.client.try_receive() {
+            if let [.., b'a', number @ 1..=5] = frame[..] {
+                heard.push(number);
+            }
+        }
+        assert_eq!(heard, [1, 2, 3, 4, 5]);
+    });
+}
+
 #[test]
 fn a_tap_that_is_gone_takes_nothing_from_the_other_member() {
     alone(|| {

@@ -78,7 +78,11 @@ const IFINDEX: usize = 40;
 pub(crate) fn xdp(program: BorrowedFd<'_>, frame: &[u8]) -> Ran {
     let mut context = [0u8; XDP_MD];
     context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
-    run(program, frame, &mut context)
+    let mut ran = run(program, frame, &mut context);
+    // What the program has put in front of the frame comes along.
+    let begin = u32::from_ne_bytes([context[0], context[1], context[2], context[3]]) as usize;
+    ran.frame.drain(..begin);
+    ran
 }
 
 /// Runs a TC program on a frame of this interface, with this mark.

@@ -1,25 +1,27 @@
-//! On the uplink: a client's segment is noted, and the members' copies are marked for `to_guest`.
+//! On the uplink: a client's segment is noted, and the members' copies are planned, or marked for `to_guest`.
 
 use hotpair_abi::count::Counter;
+use hotpair_abi::maps::Pair;
 use hotpair_abi::packet::{Ip, Link};
 use hotpair_abi::tcp::segment::{ACK, SYN};
 
 use crate::count::{count, row};
 use crate::maps;
 use crate::packet::XdpFrame;
-use crate::tcp::{From, key, locked, lookup, read};
+use crate::tcp::{From, key, locked, lookup, plan, read};
 
-/// Takes the place of the destination MAC, which `to_guest` then writes: says that this is a segment of a known connection,
-/// so that all other packets need not be looked into again. Locally administered and not of our own prefix.
+/// Takes the place of the destination MAC, which `to_guest` then writes: says that this is a segment of a known connection
+/// that has no plan, so that all other packets need not be looked into again. Locally administered and not of our own
+/// prefix.
 pub const KNOWN: [u16; 3] =
     [u16::from_ne_bytes([0x06, b'h']), u16::from_ne_bytes(*b"pT"), u16::from_ne_bytes(*b"CP")];
 
 /// Notes a segment, of the scene that is in the scratch. `None`: its pair's connections are nobody's concern, or it cannot be read; it goes on as it is.
 #[inline(never)]
-pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, pair: u32) -> Option<()> {
+pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, id: u32, pair: *mut Pair) -> Option<()> {
     let scratch = maps::scratch()?;
     if read(&frame, ip, scratch).is_none() {
-        count(row(pair), Counter::TcpMalformed);
+        count(row(id), Counter::TcpMalformed);
         return None;
     }
     key(scratch, ip, &link.tags, From::Client);
@@ -28,7 +30,7 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, pair: u32) -> Option<(
     if connection.is_none() && begins {
         connection = maps::new_connection(&scratch.tuple);
         if connection.is_none() {
-            count(row(pair), Counter::TcpTableFull);
+            count(row(id), Counter::TcpTableFull);
         }
     }
     let connection = connection?;
@@ -38,12 +40,15 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, pair: u32) -> Option<(
     locked(connection, |connection| {
         if begins {
             if connection.is_begun_anew_by(segment, &scratch.scene) {
-                connection.begin(segment, pair, now);
+                connection.begin(segment, id, now);
             }
         } else {
             connection.from_client(segment, now);
         }
         connection.mac = mac;
     });
-    frame.address_to(KNOWN)
+    if plan::plan(frame, ip, id, pair, connection, scratch).is_none() {
+        frame.address_to(KNOWN)?;
+    }
+    Some(())
 }

@@ -38,12 +38,12 @@ pub const SEND: u64 = 1;
 pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     let word = member.word;
     let tripped = role::tripped(member.pair);
-    // Looked up once: it may be recorded in this very moment, and then two answers would not fit together.
-    let recorded = word.handover() && out::recorded(frame, ip, word);
-    let speaker = voice::active(word, tripped) as u32 ^ recorded as u32;
+    // Looked up once: it may go over in this very moment, and then two answers would not fit together.
+    let taken = word.handover() && out::taken(frame, ip, word);
+    let speaker = voice::active(word, tripped) as u32 ^ taken as u32;
     let slot = Slot::from_bit(speaker as u64);
     let lease = role::lease(member.pair);
-    if voice::may_speak(word, tripped, slot, lease, role::now_ns, || recorded).is_err() {
+    if voice::may_speak(word, tripped, slot, lease, role::now_ns, || taken).is_err() {
         return UNKNOWN;
     }
     let Some(scratch) = maps::scratch() else {

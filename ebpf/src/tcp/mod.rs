@@ -4,7 +4,9 @@
 pub mod from_client;
 pub mod from_member;
 pub mod late;
+pub mod plan;
 pub mod pure;
+pub mod quoted;
 pub mod sum;
 pub mod to_member;
 
@@ -15,6 +17,7 @@ use hotpair_abi::packet::{Bytes, Ip, Tags, protocol};
 use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::tcp::edit::Edit;
 use hotpair_abi::tcp::from_member::Outcome;
+use hotpair_abi::tcp::plan::Plan;
 use hotpair_abi::tcp::segment::{Header, MOST_OPTIONS, Segment};
 use hotpair_abi::tcp::stream::{Chunk, Task};
 
@@ -33,8 +36,12 @@ pub struct Scratch {
     pub tuple: Tuple,
     /// What is known of the pair.
     pub scene: Scene,
+    /// Its role word.
+    pub word: u64,
     /// For a member.
     pub edit: Edit,
+    /// For both.
+    pub plan: Plan,
     /// Of a member.
     pub outcome: Outcome,
     /// Where the client's frames come from.
@@ -164,6 +171,7 @@ pub fn key(scratch: &mut Scratch, ip: &Ip, tags: &Tags, from: From) {
 /// Writes what is known of the pair into the scratch. `now_ns` is [`role::now_ns`], or 0 where nobody looks at the clock.
 #[inline(always)]
 pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u32, now_ns: u64) {
+    scratch.word = word.0;
     let scene = &mut scratch.scene;
     scene.speaker = speaker & 1;
     scene.protect = word.protect() as u32;

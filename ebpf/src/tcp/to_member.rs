@@ -46,7 +46,7 @@ pub fn to_member(ctx: *mut xdp_md, pair: *mut Pair, word: RoleWord, port: &Port)
     };
     // A connection that began during a handover belongs to the other slot already.
     let speaker = voice::active(word, role::tripped(pair)) as u32
-        ^ (word.handover() && maps::recorded(&crate::tcp::flow(scratch), word.epoch().0)) as u32;
+        ^ (word.handover() && maps::taken(&crate::tcp::flow(scratch), word.epoch().0)) as u32;
     let slot = port.slot & 1;
     // Only what the speaker hears depends on the time, and looking at the clock takes a while.
     let now_ns = if slot == speaker || word.handover() { role::now_ns() } else { 0 };

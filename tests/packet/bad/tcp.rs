@@ -34,6 +34,7 @@ const BESIDES: &[Counter] = &[
     Counter::TcpDiverged,
     Counter::TcpCompareSkipped,
     Counter::TcpRewriteFailed,
+    Counter::TcpQuoteTranslated,
     Counter::GuestMuted,
 ];
 
@@ -154,7 +155,8 @@ impl Stand {
                 }
             }
         }
-        self.balanced(&before, Some(&expect), if alive { 2 } else { 0 })
+        // What becomes of the copies is decided before they are made.
+        self.balanced(&before, Some(&expect), 2)
     }
 
     /// What both members get of a live frame.

@@ -3,7 +3,7 @@
 use hotpair_abi::count::Counter;
 use hotpair_abi::{Epoch, Slot};
 
-use super::conversation::{Conversation, arrive, carry, carry_as, leave, say, word};
+use super::conversation::{Conversation, M, arrive, carry, carry_as, leave, say, word};
 use super::wire::{ACK, FIN, RST};
 use crate::bench::{Bench, WEB, alone, bpf_dir, ifindex, tap_name};
 
@@ -146,6 +146,11 @@ const CASES: &[Case] = &[
         let heard = arrive(bench, &Conversation::new(4000).syn());
         bench.attach(WEB, Slot::One);
         assert!(heard[0].is_some() && heard[1].is_none(), "whose it is, nobody knows");
+    }),
+    (Counter::TcpQuoteTranslated, |bench| {
+        let conversation = Conversation::new(4000);
+        conversation.open(bench);
+        arrive(bench, &super::quoted::too_large(&conversation, M[1], 28));
     }),
 ];
 

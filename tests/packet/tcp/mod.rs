@@ -4,4 +4,6 @@
 pub(crate) mod conversation;
 mod counters;
 mod full;
+mod modes;
+mod quoted;
 pub(crate) mod wire;

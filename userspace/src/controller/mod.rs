@@ -572,8 +572,11 @@ impl Answers for Controller {
             });
         };
         let id = facts.id;
+        // Until the answer is there: then the switchover has ended.
+        let mut _watch = None;
         if matches!(request, pair::Request::Switchover) && facts.config.takeover == Takeover::Mirror {
             let plane = Arc::clone(&self.0.plane);
+            _watch = Some(quiet::Watch::begin(&plane, id));
             let _ = tokio::task::spawn_blocking(move || quiet::wait(&plane, id)).await;
         }
         let (answer, answered) = oneshot::channel();

@@ -2,12 +2,16 @@
 //!
 //! A handover gives each conversation to one member from one packet on. If a member is late just then (the host is busy,
 //! the guest collects its garbage), answers to what came before are lost (the old primary was late) or leave twice (the
-//! new one was). So a planned change waits a little for a moment in which both have answered what they were asked.
+//! new one was). So the data plane counts what each conversation is owed, from a little before on, and lets it go over in a
+//! moment in which it is owed nothing (`hotpair_abi::handover`). A handover does not last for ever, and what has not gone
+//! over by then must; so a planned change also waits a little for a moment in which both have answered all that they were
+//! asked.
 //!
 //! What a member owes is counted by the data plane: packets in minus packets out, against the lowest that this
 //! difference has been while it was watched. That is exact for services that give one answer to one request, and does
 //! no harm for others: whatever is found, the switchover begins before [`PATIENCE`] is over.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotpair_abi::PairId;
@@ -52,6 +56,25 @@ fn is_level(plane: &Dataplane, id: PairId) -> bool {
     let scene = plane.scene(id, boottime());
     // What cannot be read keeps nobody waiting.
     plane.connections(id).map_or(true, |all| all.iter().all(|(_, connection)| !connection.is_behind(&scene)))
+}
+
+/// While it lives, the data plane counts what each conversation of a pair is owed.
+pub(super) struct Watch {
+    plane: Arc<Dataplane>,
+    id: PairId,
+}
+
+impl Watch {
+    pub(super) fn begin(plane: &Arc<Dataplane>, id: PairId) -> Watch {
+        plane.watch(id);
+        Watch { plane: Arc::clone(plane), id }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.plane.unwatch(self.id);
+    }
 }
 
 /// Waits for the moment, on the calling thread.

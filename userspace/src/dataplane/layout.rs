@@ -6,6 +6,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya_obj::generated::{bpf_map_info, bpf_map_type};
 use hotpair_abi::event::Event;
+use hotpair_abi::handover::Turn;
 use hotpair_abi::maps::{Entry, Flow, Host, Late, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
 use hotpair_abi::tcp::connection::Connection;
 
@@ -61,7 +62,7 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
         map("TAPS", DEVMAP, 4, 8, pairs * 2),
         map("CONNECTIONS", HASH, size_of::<Tuple>(), size_of::<Connection>(), CONNECTIONS),
         map("LATE", QUEUE, 0, size_of::<Late>(), LATE),
-        map("HANDOVER", LRU_HASH, size_of::<Flow>(), 8, HANDOVER_FLOWS),
+        map("HANDOVER", LRU_HASH, size_of::<Flow>(), size_of::<Turn>(), HANDOVER_FLOWS),
         map("RETURN", LRU_HASH, size_of::<ReturnKey>(), size_of::<ReturnPath>(), RETURN_PATHS),
         map("STATS", PERCPU_ARRAY, 4, size_of::<Counts>(), pairs + 1),
         map("EVENTS", RINGBUF, 0, 0, EVENT_BYTES),

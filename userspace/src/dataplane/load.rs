@@ -10,6 +10,7 @@ use hotpair_abi::maps::Host;
 
 use super::pins::Pins;
 use super::{DataplaneError, Opened, Uplink, layout};
+use crate::config::XdpMode;
 
 /// The programs, as the build script made them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hotpair.bpf.o"));
@@ -65,6 +66,7 @@ fn adopted(pins: &Pins) -> Result<Option<Host>, DataplaneError> {
 pub(super) fn load(
     pins: &Pins,
     uplink: &Uplink,
+    xdp: XdpMode,
     is_veth: bool,
     internal_ip: Ipv4Addr,
     max_pairs: u32,
@@ -100,7 +102,7 @@ pub(super) fn load(
         uplink_ifindex: uplink.index,
         uplink_mac: uplink.mac,
         answer_by_redirect: u8::from(is_veth),
-        pad: 0,
+        keeps_metadata: u8::from(xdp == XdpMode::Native),
         internal_ip: internal_ip.octets(),
         max_pairs: pairs,
     };

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use hotpair_abi::count::{Counter, PER_ROW};
+use hotpair_abi::handover;
 use hotpair_abi::maps::{Member, Pair, Port};
 use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
@@ -137,7 +138,7 @@ impl Dataplane {
         }
         let is_veth = uplink::check(uplink)?;
         let pins = pins::Pins::open(bpf_dir)?;
-        let plane = match load::load(&pins, uplink, is_veth, host_internal_ip, max_pairs) {
+        let plane = match load::load(&pins, uplink, xdp, is_veth, host_internal_ip, max_pairs) {
             Ok(plane) => plane,
             Err(error) => {
                 if pins.is_half_made() {
@@ -246,6 +247,27 @@ impl Dataplane {
         if let Some(row) = self.pairs.get(id.0) {
             // SAFETY: a field of a mapped row.
             unsafe { rows::word(&raw mut (*row).role) }.store(word.0, Ordering::Release);
+        }
+    }
+
+    /// Has what each conversation of the pair owes be counted, for a switchover that begins in its present epoch.
+    pub fn watch(&self, id: PairId) {
+        if let Some(row) = self.pairs.get(id.0) {
+            let epoch = self.role(id).epoch().0;
+            // SAFETY: a field of a mapped row.
+            let watch = unsafe { rows::word(&raw mut (*row).watch) };
+            let occasion = (watch.load(Ordering::Acquire) as u16).wrapping_add(1);
+            watch.store(handover::watch(epoch, occasion), Ordering::Release);
+        }
+    }
+
+    /// Nothing is counted any more.
+    pub fn unwatch(&self, id: PairId) {
+        if let Some(row) = self.pairs.get(id.0) {
+            // SAFETY: a field of a mapped row.
+            let watch = unsafe { rows::word(&raw mut (*row).watch) };
+            // The occasion's number stays, so that the next one has another.
+            watch.store(handover::watch(0, watch.load(Ordering::Acquire) as u16), Ordering::Release);
         }
     }
 

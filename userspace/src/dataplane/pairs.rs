@@ -95,6 +95,8 @@ impl Dataplane {
             }
             self.set_lease(id, u64::MAX);
         }
+        // A controller that died while it prepared a switchover.
+        self.unwatch(id);
         let flags = [
             (true, PAIR_IN_USE),
             (setup.probe, PAIR_PROBE),

@@ -1,0 +1,113 @@
+//! A client's segment, planned where it arrives (`hotpair_abi::tcp::plan`) and written where its copies leave.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_md;
+use hotpair_abi::count::Counter;
+use hotpair_abi::maps::Pair;
+use hotpair_abi::packet::Ip;
+use hotpair_abi::tcp::connection::Connection;
+use hotpair_abi::tcp::plan::{ECHO, MAGIC, Plan, UNPLANNED, fate};
+use hotpair_abi::tcp::to_member::EDITED_LATE;
+use hotpair_abi::{RoleWord, Slot};
+
+use crate::count::{NO_PAIR, count, row};
+use crate::packet::XdpFrame;
+use crate::tcp::{Scratch, late, locked};
+use crate::{maps, role};
+
+/// Plans both copies of the segment in the scratch. `None`: `to_guest` is to look at each of them itself.
+#[inline(always)]
+pub fn plan(
+    frame: XdpFrame,
+    ip: &Ip,
+    id: u32,
+    pair: *mut Pair,
+    connection: *mut Connection,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    if !scratch.segment.is_plain() || maps::host()?.keeps_metadata == 0 {
+        return None;
+    }
+    // First: what the driver cannot do is not planned twice.
+    frame.make_metadata::<Plan>()?;
+    scratch.plan.begin([role::tap(pair, 0), role::tap(pair, 1)], ip.l4 as u8, &scratch.segment);
+    // Who is muted gets none.
+    let word = RoleWord(scratch.word);
+    if !word.muted(Slot::Zero) {
+        copy(connection, 0, scratch);
+    }
+    if !word.muted(Slot::One) {
+        copy(connection, 1, scratch);
+    }
+    if scratch.plan.magic == MAGIC {
+        tell(id, 0, scratch);
+        tell(id, 1, scratch);
+    }
+    let to = frame.metadata::<Plan>()?;
+    // SAFETY: `metadata` has checked that it lies in front of the frame.
+    unsafe { to.write(scratch.plan) };
+    (scratch.plan.magic == MAGIC).then_some(())
+}
+
+/// Decides about one member's copy.
+#[inline(never)]
+fn copy(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
+    let how = locked(connection, |connection| {
+        connection.settle(&mut scratch.scene);
+        connection.to_copy(slot, &scratch.segment, &scratch.scene, &mut scratch.edit)
+    });
+    if how == UNPLANNED {
+        scratch.plan.magic = 0;
+        return;
+    }
+    if how == EDITED_LATE {
+        late::push(scratch);
+    }
+    scratch.plan.enter(slot, how, &scratch.edit, &scratch.segment);
+}
+
+/// Counts what becomes of a copy.
+#[inline(always)]
+fn tell(id: u32, slot: u32, scratch: &Scratch) {
+    match scratch.plan.fate(slot) {
+        fate::EDITED => count(row(id), Counter::TcpTranslated),
+        fate::REFUSED => count(row(id), Counter::TcpNotForStandby),
+        _ => {}
+    }
+}
+
+/// Writes a copy by the plan that travels with it. `None`: there is none.
+#[inline(always)]
+pub fn write(ctx: *mut xdp_md) -> Option<u32> {
+    let frame = XdpFrame(ctx);
+    let plan = frame.metadata::<Plan>()?;
+    // SAFETY: `metadata` has checked that it lies in front of the frame; only programs write there.
+    let plan = unsafe { &*plan };
+    if plan.magic != MAGIC {
+        return None;
+    }
+    // SAFETY: the context outlives the program; devmap programs may read the egress interface.
+    let tap = unsafe { (*ctx).egress_ifindex };
+    let slot = (tap == plan.taps[1]) as u32;
+    if slot == 0 && tap != plan.taps[0] {
+        // A tap that took another's place in this very moment.
+        count(NO_PAIR, Counter::TcpRewriteFailed);
+        return Some(XDP_DROP);
+    }
+    match plan.fate(slot) {
+        fate::AS_IS => Some(XDP_PASS),
+        fate::REFUSED => Some(XDP_DROP),
+        _ => edit(frame, plan, slot).or_else(|| {
+            count(NO_PAIR, Counter::TcpRewriteFailed);
+            Some(XDP_DROP)
+        }),
+    }
+}
+
+#[inline(always)]
+fn edit(frame: XdpFrame, plan: &Plan, slot: u32) -> Option<u32> {
+    let l4 = plan.l4 as usize;
+    let echo = if plan.is_stamped() { Some(frame.halves::<2>(l4 + ECHO)?) } else { None };
+    plan.write(slot, frame.halves::<10>(l4)?, echo);
+    Some(XDP_PASS)
+}
