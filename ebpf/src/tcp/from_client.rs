@@ -1,5 +1,6 @@
 //! On the uplink: a client's segment is noted, and the members' copies are planned, or marked for `to_guest`.
 
+use hotpair_abi::RoleWord;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Pair;
 use hotpair_abi::packet::{Ip, Link};
@@ -34,6 +35,10 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, id: u32, pair: *mut Pa
         }
     }
     let connection = connection?;
+    if plan::plan(frame, ip, pair, connection, link.src).is_some() {
+        plan::tell(id, RoleWord(scratch.word));
+        return Some(());
+    }
     let now = scratch.scene.now_ns;
     let mac = link.src.bytes();
     let segment = &scratch.segment;
@@ -47,8 +52,5 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, id: u32, pair: *mut Pa
         }
         connection.mac = mac;
     });
-    if plan::plan(frame, ip, id, pair, connection, scratch).is_none() {
-        frame.address_to(KNOWN)?;
-    }
-    Some(())
+    frame.address_to(KNOWN)
 }

@@ -40,7 +40,11 @@ pub struct Scratch {
     pub word: u64,
     /// For a member.
     pub edit: Edit,
-    /// For both.
+    /// For both members.
+    pub edits: [Edit; 2],
+    /// And whether they get it.
+    pub hows: [u32; 2],
+    /// And how that travels.
     pub plan: Plan,
     /// Of a member.
     pub outcome: Outcome,

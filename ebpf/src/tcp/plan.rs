@@ -8,54 +8,47 @@ use hotpair_abi::packet::Ip;
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::plan::{ECHO, MAGIC, Plan, UNPLANNED, fate};
 use hotpair_abi::tcp::to_member::EDITED_LATE;
-use hotpair_abi::{RoleWord, Slot};
+use hotpair_abi::{Mac, RoleWord, Slot};
 
 use crate::count::{NO_PAIR, count, row};
 use crate::packet::XdpFrame;
 use crate::tcp::{Scratch, late, locked};
 use crate::{maps, role};
 
-/// Plans both copies of the segment in the scratch. `None`: `to_guest` is to look at each of them itself.
-#[inline(always)]
-pub fn plan(
-    frame: XdpFrame,
-    ip: &Ip,
-    id: u32,
-    pair: *mut Pair,
-    connection: *mut Connection,
-    scratch: &mut Scratch,
-) -> Option<()> {
+/// Notes the segment in the scratch, and plans both of its copies. `None`: neither was done, or `to_guest` is to look at each
+/// copy itself; noting it again does no harm.
+#[inline(never)]
+pub fn plan(frame: XdpFrame, ip: &Ip, pair: *mut Pair, connection: *mut Connection, mac: Mac) -> Option<()> {
+    let scratch = maps::scratch()?;
     if !scratch.segment.is_plain() || maps::host()?.keeps_metadata == 0 {
         return None;
     }
     // First: what the driver cannot do is not planned twice.
     frame.make_metadata::<Plan>()?;
     scratch.plan.begin([role::tap(pair, 0), role::tap(pair, 1)], ip.l4 as u8, &scratch.segment);
-    // Who is muted gets none.
-    let word = RoleWord(scratch.word);
-    if !word.muted(Slot::Zero) {
-        copy(connection, 0, scratch);
-    }
-    if !word.muted(Slot::One) {
-        copy(connection, 1, scratch);
-    }
-    if scratch.plan.magic == MAGIC {
-        tell(id, 0, scratch);
-        tell(id, 1, scratch);
-    }
+    let [zero, one] = &mut scratch.edits;
+    let hows = locked(connection, |connection| {
+        connection.from_client(&scratch.segment, scratch.scene.now_ns);
+        connection.mac = mac.bytes();
+        connection.settle(&mut scratch.scene);
+        [
+            connection.to_copy(0, &scratch.segment, &scratch.scene, zero),
+            connection.to_copy(1, &scratch.segment, &scratch.scene, one),
+        ]
+    });
+    scratch.hows = hows;
+    enter(0, scratch);
+    enter(1, scratch);
     let to = frame.metadata::<Plan>()?;
     // SAFETY: `metadata` has checked that it lies in front of the frame.
     unsafe { to.write(scratch.plan) };
     (scratch.plan.magic == MAGIC).then_some(())
 }
 
-/// Decides about one member's copy.
-#[inline(never)]
-fn copy(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
-    let how = locked(connection, |connection| {
-        connection.settle(&mut scratch.scene);
-        connection.to_copy(slot, &scratch.segment, &scratch.scene, &mut scratch.edit)
-    });
+/// Enters one copy into the plan.
+#[inline(always)]
+fn enter(slot: u32, scratch: &mut Scratch) {
+    let how = scratch.hows[slot as usize];
     if how == UNPLANNED {
         scratch.plan.magic = 0;
         return;
@@ -63,12 +56,25 @@ fn copy(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
     if how == EDITED_LATE {
         late::push(scratch);
     }
-    scratch.plan.enter(slot, how, &scratch.edit, &scratch.segment);
+    scratch.plan.enter(slot, how, &scratch.edits[slot as usize], &scratch.segment);
 }
 
-/// Counts what becomes of a copy.
+/// Counts what becomes of both copies. Who is muted gets none.
 #[inline(always)]
-fn tell(id: u32, slot: u32, scratch: &Scratch) {
+pub fn tell(id: u32, word: RoleWord) {
+    let Some(scratch) = maps::scratch() else {
+        return;
+    };
+    if !word.muted(Slot::Zero) {
+        tell_one(id, 0, scratch);
+    }
+    if !word.muted(Slot::One) {
+        tell_one(id, 1, scratch);
+    }
+}
+
+#[inline(always)]
+fn tell_one(id: u32, slot: u32, scratch: &Scratch) {
     match scratch.plan.fate(slot) {
         fate::EDITED => count(row(id), Counter::TcpTranslated),
         fate::REFUSED => count(row(id), Counter::TcpNotForStandby),
