@@ -3,23 +3,66 @@
 mod common;
 
 use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::{Agent, until};
 use hotpair_abi::heartbeat::{Heartbeat, State};
 use hotpair_guest::status;
 
-/// The median of how far beats are from whole multiples of the interval after `origin`, microseconds, signed.
-fn phase_us(beats: &[Heartbeat], origin: u64, interval_us: i64) -> i64 {
-    let mut phases: Vec<i64> = beats
+/// The median of how far moments are from whole multiples of the interval after `origin`, microseconds, signed.
+fn phase_us(moments_ns: &[u64], origin: u64, interval_us: i64) -> i64 {
+    let mut phases: Vec<i64> = moments_ns
         .iter()
-        .map(|beat| {
-            let off = ((beat.sent_ns - origin) / 1_000) as i64 % interval_us;
+        .map(|moment| {
+            let off = ((moment - origin) / 1_000) as i64 % interval_us;
             if off > interval_us / 2 { off - interval_us } else { off }
         })
         .collect();
     phases.sort_unstable();
     phases[phases.len() / 2]
+}
+
+/// How far the median has moved beside the deadlines from the first sixth to the last, microseconds.
+fn drift_us(moments_ns: &[u64]) -> i64 {
+    let (origin, sixth) = (moments_ns[0] - 10_000_000, moments_ns.len() / 6);
+    let last = &moments_ns[moments_ns.len() - sixth..];
+    phase_us(last, origin, 1_000) - phase_us(&moments_ns[..sixth], origin, 1_000)
+}
+
+/// A thread of this test's that wants to be woken at each whole multiple of an interval, as the agent's does: what it does not
+/// get, on a machine that has other things to do, the agent does not get either.
+struct Timer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<u64>>,
+}
+
+impl Timer {
+    fn start(interval: Duration) -> Timer {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let begun = Instant::now();
+            let (mut woken, mut next) = (Vec::new(), interval);
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(next.saturating_sub(begun.elapsed()));
+                let now = begun.elapsed();
+                // Far from zero, so that an origin before the first is none below it.
+                woken.push(1_000_000_000 + now.as_nanos() as u64);
+                next = interval * (now.as_nanos() / interval.as_nanos() + 1) as u32;
+            }
+            woken
+        });
+        Timer { stop, thread }
+    }
+
+    /// When it was woken, nanoseconds.
+    fn stop(self) -> Vec<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it does not panic")
+    }
 }
 
 #[test]
@@ -28,15 +71,40 @@ fn a_heartbeat_a_millisecond_does_not_drift() {
     for _ in 0..100 {
         agent.beat();
     }
-    let beats: Vec<Heartbeat> = (0..3_000).map(|_| agent.beat()).collect();
-    let origin = beats[0].sent_ns - 10_000_000;
-    let (first, last) = (phase_us(&beats[..500], origin, 1_000), phase_us(&beats[2_500..], origin, 1_000));
-    // Half a permille of drift would be 1.3 ms here. A busy machine delays single beats, not their median.
-    assert!((first - last).abs() < 250, "the beats moved from {first} to {last} µs beside their deadlines");
-    let took = (beats[2_999].sent_ns - beats[0].sent_ns) / 1_000_000;
-    assert!((2_900..4_500).contains(&took), "2999 intervals of 1 ms took {took} ms");
+    let timer = Timer::start(Duration::from_millis(1));
+    let mut heard = Instant::now();
+    let mut longest = Duration::ZERO;
+    let hear = |agent: &mut Agent| {
+        let beat = agent.beat();
+        longest = longest.max(heard.elapsed());
+        heard = Instant::now();
+        beat
+    };
+    let mut hear = hear;
+    let beats: Vec<Heartbeat> = (0..3_000).map(|_| hear(&mut agent)).collect();
+    let woken = timer.stop();
+    let sent: Vec<u64> = beats.iter().map(|beat| beat.sent_ns).collect();
+    // Half a permille of drift would be 1.3 ms here. A busy machine delays single beats, not their median; and if it does, it
+    // delays others just the same.
+    let (drift, own) = (drift_us(&sent), drift_us(&woken));
+    assert!(
+        drift.abs() < 250 + own.abs(),
+        "the beats moved by {drift} µs beside their deadlines, a timer by {own}"
+    );
+    let took = (sent[2_999] - sent[0]) as f64;
+    assert!(took > 2_900e6, "2999 intervals of 1 ms took {took} ns");
+    let each = (woken[woken.len() - 1] - woken[0]) as f64 / (woken.len() - 1) as f64;
+    assert!(took < 1.5 * 2_999.0 * each, "2999 intervals took {took} ns, a timer had {each} ns for each");
     for pair in beats.windows(2) {
-        assert_eq!(pair[1].sequence, pair[0].sequence + 1);
+        // What a test that gets no time does not read in time is lost in its socket, some 270 of them.
+        let next = pair[1].sequence == pair[0].sequence + 1;
+        assert!(
+            next || longest > Duration::from_millis(100),
+            "{} after {}",
+            pair[1].sequence,
+            pair[0].sequence
+        );
+        assert!(pair[1].sequence > pair[0].sequence);
         assert_eq!(pair[1].interval_us, 1_000);
     }
 }
@@ -59,14 +127,21 @@ fn without_a_check_it_serves_from_the_first_heartbeat() {
 #[test]
 fn a_check_that_hangs_delays_no_heartbeat() {
     let mut agent = Agent::start(&["--interval", "2ms", "--check", "cmd:sleep 60", "--check-timeout", "10s"]);
-    agent.beat();
+    let first = agent.beat();
+    let timer = Timer::start(Duration::from_millis(2));
     let start = Instant::now();
-    let mut count = 0;
+    let (mut count, mut last) = (0, first);
     while start.elapsed() < Duration::from_secs(1) {
-        assert_eq!(agent.beat().state, State::Starting);
+        last = agent.beat();
+        assert_eq!(last.state, State::Starting);
         count += 1;
     }
-    assert!((300..=520).contains(&count), "{count} heartbeats in a second instead of 500");
+    let (woken, took) = (timer.stop().len(), Duration::from_nanos(last.sent_ns - first.sent_ns));
+    assert!(
+        count > woken / 2,
+        "{count} heartbeats in a second, in which a timer of 2 ms expired {woken} times"
+    );
+    assert!(count as u128 <= took.as_millis() / 2 + 5, "{count} heartbeats in {took:?}");
 }
 
 #[test]
@@ -77,6 +152,7 @@ fn it_waits_for_its_address_says_so_once_and_goes_on() {
     agent.socket.set_read_timeout(Some(Duration::from_secs(2))).expect("settable");
     assert!(agent.socket.recv(&mut [0; 64]).is_err(), "it cannot beat from an address that it does not have");
     drop(occupied);
+    agent.socket.set_read_timeout(Some(Duration::from_secs(10))).expect("settable");
     agent.beat();
     let words = agent.last_words();
     assert_eq!(words.matches("waiting for it").count(), 1, "{words}");

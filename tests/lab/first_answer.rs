@@ -36,7 +36,8 @@ fn an_answer_does_not_wait_until_the_primary_is_missed() -> Result<()> {
         eprintln!("longest gap {:?}", conversation.take_gap());
     }
     let took = frozen.elapsed();
-    ensure!(took < detection / 2, "{took:?}");
+    // In milliseconds, on a machine at rest; and with anything else to do before anybody could have been missed.
+    ensure!(took < detection, "{took:?}");
     ensure!(lab.pair()?.epoch == before.epoch, "answered before anybody took over");
 
     // And afterwards everything goes on as ever.

@@ -10,7 +10,7 @@ use hotpair_tests::load::Plan;
 use hotpair_tests::netns::run;
 use hotpair_tests::ping::ping;
 
-use crate::scenario::{numbers, protected};
+use crate::scenario::{numbers, patient, protected};
 
 /// Sends frames from the client, and returns what IP packets with `needle` in them each member received: primary,
 /// standby.
@@ -49,7 +49,7 @@ fn macs(lab: &Lab) -> Result<Macs> {
 #[test]
 fn both_members_receive_every_kind_of_packet_byte_for_byte() -> Result<()> {
     let name = "both_members_receive_every_kind_of_packet_byte_for_byte";
-    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
     let macs = macs(&lab)?;
     let needle = b"EVERYBYTE";
     let at = |address: &str, port: u16| -> Result<SocketAddr> { Ok(SocketAddr::new(address.parse()?, port)) };
@@ -97,7 +97,7 @@ fn both_members_receive_every_kind_of_packet_byte_for_byte() -> Result<()> {
 #[test]
 fn both_members_receive_every_datagram_of_a_load() -> Result<()> {
     let name = "both_members_receive_every_datagram_of_a_load";
-    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
     let (primary, standby) = (lab.primary()?, lab.standby()?);
     primary.capture()?;
     standby.capture()?;
@@ -113,7 +113,7 @@ fn both_members_receive_every_datagram_of_a_load() -> Result<()> {
 #[test]
 fn a_pair_that_replicates_itself_gets_each_packet_once() -> Result<()> {
     let name = "a_pair_that_replicates_itself_gets_each_packet_once";
-    let Some(lab) = protected(name, Lab::builder().address_only())? else { return Ok(()) };
+    let Some(lab) = protected(name, patient().address_only())? else { return Ok(()) };
     let (primary, standby) = (lab.primary()?, lab.standby()?);
     primary.capture()?;
     standby.capture()?;
@@ -128,7 +128,7 @@ fn a_pair_that_replicates_itself_gets_each_packet_once() -> Result<()> {
 #[test]
 fn what_is_not_for_an_entry_address_is_the_hosts() -> Result<()> {
     let name = "what_is_not_for_an_entry_address_is_the_hosts";
-    let Some(lab) = protected(name, Lab::builder())? else { return Ok(()) };
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
     let ask = |netns: &hotpair_tests::netns::Netns, who: IpAddr| -> Result<()> {
         let _inside = netns.enter()?;
         for _ in 0..3 {

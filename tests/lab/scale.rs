@@ -11,6 +11,7 @@ use hotpair::api::types::{PairStatus, Protection, RecordKind, Status};
 use hotpair_tests::frames::{Macs, ip_packet, udp};
 use hotpair_tests::herd::{Herd, PROBE_PORT, entries, pair_name};
 use hotpair_tests::lab::{CLIENT_V4, CLIENT_V6, Lab, UPLINK};
+use hotpair_tests::late::slowness;
 use hotpair_tests::netns::run;
 use hotpair_tests::wait::{wait_for, wait_until};
 
@@ -73,18 +74,18 @@ fn a_thousand_pairs_are_served_like_one() -> Result<()> {
 
 fn status_answers_within_a_second(lab: &Lab) -> Result<()> {
     for arguments in [&["status"][..], &["status", "-o", "json"], &["show", "p77"]] {
-        let mut best = Duration::MAX;
-        // One of many, whatever else the machine has to do.
-        for _ in 0..12 {
+        // Each beside how slow this machine is just then with anything: who has half a core waits twice as long.
+        let mut times = Vec::new();
+        for _ in 0..7 {
+            let slow = slowness();
             let began = Instant::now();
             lab.must(arguments)?;
-            best = best.min(began.elapsed());
-            if best < Duration::from_secs(1) {
-                break;
-            }
+            times.push((began.elapsed().div_f64(slow), began.elapsed(), slow));
         }
-        eprintln!("{arguments:?} takes {best:.1?}");
-        ensure!(best < Duration::from_secs(1), "{arguments:?} takes {best:?}");
+        times.sort_by_key(|(time, ..)| *time);
+        let (median, took, slow) = times[times.len() / 2];
+        eprintln!("{arguments:?} takes {took:.1?} where work takes {slow:.1} times as long as it is");
+        ensure!(median < Duration::from_secs(1), "{arguments:?}: {times:.1?}");
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use hotpair_tests::stream::{Conversation, PORT};
 use hotpair_tests::wait::wait_for;
 
 use crate::metrics::scrape;
-use crate::scenario::protected;
+use crate::scenario::{PATIENCE, protected};
 
 /// A lab that is not hurried into a failover of its own by a busy machine: a killed machine's tap tells sooner anyhow. Nor
 /// into giving a standby up that such a machine gives no time: what that has missed then, it has missed for ever.
@@ -24,7 +24,7 @@ pub(crate) fn patient() -> Builder {
 
 /// As `patient`, but with the `lag_limit` that pairs have.
 pub(crate) fn hasty() -> Builder {
-    Lab::builder().carries_tcp().heartbeat(Duration::from_millis(5), Duration::from_millis(250))
+    Lab::builder().carries_tcp().heartbeat(Duration::from_millis(5), PATIENCE)
 }
 
 const SOON: Duration = Duration::from_secs(5);
@@ -263,8 +263,9 @@ fn a_frozen_standby_is_not_waited_for_for_ever_and_that_is_counted() -> Result<(
     gaps.sort();
     // `hotpair show` says by how much. Not where this machine was so slow that the standby has been replaced meanwhile.
     ensure!(behind.iter().any(|tcp| tcp.lag_bytes > 1 << 20 && tcp.lag_ms > 0.0), "{behind:?}");
-    // Not one of the client's own timers, which begin at 200 ms.
-    ensure!(gaps[gaps.len() / 2] < Duration::from_millis(100), "{gaps:?}");
+    // Not one of the client's own timers, which begin at 200 ms. For how much less than that, tcp/standby.rs has clients to
+    // compare with.
+    ensure!(gaps[gaps.len() / 2] < Duration::from_millis(190), "{gaps:?}");
     let counters = lab.show()?.counters;
     let opened = counters.iter().find(|count| count.name == "tcp_gate_opened");
     ensure!(opened.is_some_and(|count| count.packets > 0), "{counters:?}");

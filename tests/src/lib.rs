@@ -15,6 +15,7 @@ pub mod held;
 pub mod herd;
 pub mod interrupt;
 pub mod lab;
+pub mod late;
 pub mod libvirtd;
 pub mod line;
 pub mod load;

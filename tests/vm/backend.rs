@@ -56,7 +56,7 @@ async fn a_killed_destroyed_or_paused_member_is_told_and_one_stopped_by_us_is_no
     let event = stage.event().await;
     println!("SIGKILL told after {:?}: {event:?}", began.elapsed());
     assert!(matches!(&event, VmEvent::Gone { generation: 1, .. }), "{event:?}");
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(6), "told after {:?}", began.elapsed());
 
     stage.backend.start(&stage.member(Slot::Zero, 2)).await.unwrap();
     done("virsh", &["-q", "-c", "qemu:///system", "suspend", &stage.domain(Slot::Zero, 2)]);
@@ -83,7 +83,7 @@ async fn a_frozen_member_is_fenced_at_once_and_not_after_libvirts_ten_seconds() 
     let began = Instant::now();
     stage.backend.stop(&member).await.unwrap();
     println!("stop of a frozen member: {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(3), "took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "took {:?}", began.elapsed());
     assert!(!fs::exists(format!("/proc/{qemu}/exe")).unwrap_or(true), "its process is gone");
     assert!(stage.backend.running(&stage.pair).await.unwrap().is_empty());
 }

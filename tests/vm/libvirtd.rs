@@ -22,7 +22,18 @@ fn wait(what: &str, mut look: impl FnMut() -> bool) {
 }
 
 /// libvirtd is killed and started again: members and roles do not change, no client notices, the controller finds it.
+///
+/// An emulated guest that gets no CPU may fall silent by itself just then; that it does so twice is no chance.
 fn killed(stage: &Stage) {
+    if !killed_once(stage) {
+        println!("the pair has failed over; once more, to see whether it was for libvirtd");
+        stage.wait_protected(PATIENCE, None).unwrap();
+        assert!(killed_once(stage), "nobody is failed over for it");
+    }
+}
+
+/// The same; `false` if the pair has failed over meanwhile, and everything else was not looked at.
+fn killed_once(stage: &Stage) -> bool {
     let before = stage.pair().unwrap();
     let lines = stage.history().unwrap().len();
     let plan = load::Plan { timeout: Duration::from_secs(5), ..load::Plan::udp(stage.echo()) };
@@ -34,6 +45,9 @@ fn killed(stage: &Stage) {
     });
     std::thread::sleep(Duration::from_secs(1));
     let load = load.stop();
+    if stage.pair().unwrap().epoch != before.epoch {
+        return false;
+    }
     assert!(load.sent() > 50, "{} requests", load.sent());
     assert_eq!(load.lost().count(), 0, "no packet is lost");
     assert_eq!(load.doubled().count(), 0, "none is answered twice");
@@ -44,6 +58,7 @@ fn killed(stage: &Stage) {
     assert_eq!(who(&after), who(&before), "nobody is failed over or replaced for it");
     assert_eq!(after.protection, Protection::Protected);
     assert_eq!(stage.history().unwrap().len(), lines, "and it is no news of the pair");
+    true
 }
 
 /// The primary dies while nobody answers for libvirt. `absent` is dropped, and libvirtd with it back, when the failover

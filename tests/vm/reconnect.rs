@@ -97,7 +97,7 @@ async fn a_libvirtd_that_goes_away_is_told_and_found_again_with_what_happened_me
     );
     let began = Instant::now();
     let why = stage.backend.running(&stage.pair).await.unwrap_err().to_string();
-    assert!(why.contains("cannot be reached") && began.elapsed() < Duration::from_secs(5), "{why}");
+    assert!(why.contains("cannot be reached") && began.elapsed() < Duration::from_secs(10), "{why}");
     // Nobody is there to be told of this.
     done("virsh", &["-q", "-c", "qemu:///system", "destroy", &stage.domain(Slot::Zero, 1)]);
 
@@ -120,12 +120,12 @@ async fn a_libvirtd_that_hangs_is_noticed_and_a_member_is_fenced_without_it() {
     let began = Instant::now();
     stage.backend.stop(&member).await.unwrap();
     println!("fenced with a hanging libvirtd after {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert!(!std::fs::exists(format!("/proc/{qemu}/exe")).unwrap_or(true), "its process is gone");
     let event = stage.event().await;
     println!("told after {:?}: {event:?}", began.elapsed());
     assert!(matches!(&event, VmEvent::Unreachable { why } if why.contains("hangs")), "{event:?}");
-    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 
     relay.frozen.store(false, Ordering::SeqCst);
     assert_eq!(stage.event().await, VmEvent::Reachable);

@@ -68,23 +68,14 @@ fn a_frozen_primary_is_taken_over_from_fenced_and_replaced() {
     assert_kept(&rounds);
 }
 
-/// The long ones.
+/// Whether there is time for the long forms.
 pub(crate) fn soaking() -> bool {
     std::env::var_os("HOTPAIR_SOAK").is_some()
 }
 
-fn skipped() -> bool {
-    if !soaking() {
-        println!("skipped: takes minutes; `cargo xtask test --soak` runs it");
-    }
-    !soaking()
-}
-
 #[test]
+#[ignore = "takes minutes: `cargo xtask test --soak` runs it"]
 fn a_destroyed_primary_and_one_whose_service_breaks_are_replaced() {
-    if skipped() {
-        return;
-    }
     for fault in [Fault::Destroy, Fault::AgentFailing] {
         let rounds = play(fault, 1);
         assert!(rounds.iter().all(|round| round.protected_again), "{rounds:?}");
@@ -92,10 +83,8 @@ fn a_destroyed_primary_and_one_whose_service_breaks_are_replaced() {
 }
 
 #[test]
+#[ignore = "takes minutes: `cargo xtask test --soak` runs it"]
 fn ten_failovers_in_a_row_work() {
-    if skipped() {
-        return;
-    }
     let rounds = play(Fault::Kill, 10);
     let epochs: Vec<_> = rounds.iter().map(|round| round.epoch_after).collect();
     assert!(epochs.windows(2).all(|pair| pair[0] < pair[1]), "the epoch rises: {epochs:?}");

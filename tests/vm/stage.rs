@@ -108,11 +108,11 @@ impl Stage {
         fs::read_to_string(file).expect("the member runs").trim().parse().unwrap()
     }
 
-    /// The next event, within ten seconds.
+    /// The next event, within half a minute: that libvirtd hangs is known after ten seconds of its silence.
     pub(crate) async fn event(&mut self) -> VmEvent {
-        tokio::time::timeout(Duration::from_secs(10), self.events.recv())
+        tokio::time::timeout(Duration::from_secs(30), self.events.recv())
             .await
-            .expect("an event within 10 s")
+            .expect("an event within 30 s")
             .expect("the backend lives")
     }
 

@@ -32,6 +32,7 @@ impl From<Output> for Ran {
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
+        assert!(std::env::var_os("HOTPAIR_TESTS_MUST_RUN").is_none(), "this needs root and must run");
         eprintln!("SKIPPED: needs root for a network namespace");
     }
     root

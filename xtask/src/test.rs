@@ -21,6 +21,7 @@ pub(crate) struct Options {
 struct Tally {
     passed: u64,
     failed: u64,
+    ignored: u64,
 }
 
 /// The verb: whether all passed. Ends with `N passed, N failed` alone on the last line.
@@ -43,10 +44,13 @@ pub(crate) fn verb(options: &Options) -> Result<bool> {
         }
         if options.soak {
             command.env("HOTPAIR_SOAK", "1");
+            if stage.long {
+                command.arg("--include-ignored");
+            }
         }
+        prepare(&mut command);
         if stage.alone {
             command.arg("--test-threads=1");
-            prepare(&mut command);
             command.env("HOTPAIR_GUEST", guest.dir());
         }
         let succeeded = watched(&mut command, |line| tally.add(line))?;
@@ -65,6 +69,12 @@ pub(crate) fn verb(options: &Options) -> Result<bool> {
     }
     if tally.passed == 0 {
         say("test", "no test ran");
+    }
+    if tally.ignored > 0 {
+        say(
+            "test",
+            format_args!("{} ignored: they are helpers of others, or only run with --soak", tally.ignored),
+        );
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0 && tally.passed > 0)
@@ -85,6 +95,8 @@ struct Stage {
     select: Vec<&'static str>,
     /// One test at a time: it measures times, or uses what exists only once.
     alone: bool,
+    /// What is ignored of it takes minutes; `--soak` runs it.
+    long: bool,
 }
 
 fn stages() -> Result<Vec<Stage>> {
@@ -94,6 +106,7 @@ fn stages() -> Result<Vec<Stage>> {
         what: "state machine, wire formats, configuration",
         select: vec!["--workspace", "--exclude", "hotpair-tests"],
         alone: false,
+        long: false,
     }];
     let integration = [
         ("packet", "packet tables through BPF_PROG_TEST_RUN", "packet/main.rs"),
@@ -103,7 +116,7 @@ fn stages() -> Result<Vec<Stage>> {
     for (name, what, main) in integration {
         if metadata.contains(&format!("/tests/{main}\"")) {
             let select = vec!["--package", "hotpair-tests", "--test", name];
-            stages.push(Stage { name, what, select, alone: true });
+            stages.push(Stage { name, what, select, alone: true, long: name == "vm" });
         }
     }
     Ok(stages)
@@ -121,6 +134,7 @@ impl Tally {
         };
         self.passed += count("passed");
         self.failed += count("failed");
+        self.ignored += count("ignored");
     }
 }
 
@@ -136,6 +150,6 @@ mod tests {
         tally.add(
             "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         );
-        assert_eq!(tally, Tally { passed: 8, failed: 1 });
+        assert_eq!(tally, Tally { passed: 8, failed: 1, ignored: 2 });
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use hotpair_tests::dice::Dice;
 use hotpair_tests::lab::Lab;
 use hotpair_tests::line::Faults;
@@ -107,12 +107,34 @@ fn all_go_on(test: &str, short: &[Case], timestamps: bool) -> Result<()> {
     // A copy that is lost is sent again by the client's timer at the latest, if the standby is waited for so long.
     let builder = patient().lag_limit(Duration::from_secs(30));
     let builder = if timestamps { builder } else { builder.alike() };
-    let Some(lab) = protected(test, builder.cable())? else { return Ok(()) };
+    let builder = builder.cable();
+    let Some(mut lab) = protected(test, builder.clone())? else { return Ok(()) };
     let mut dice = Dice::new(test)?;
     let cases = if soaking() { [short, &long(timestamps)].concat() } else { short.to_vec() };
-    for case in cases {
-        one_case(&lab, &case, &mut dice).with_context(|| format!("{case:?}; {}", counters(&lab)))?;
+    let (mut run, mut failed) = (0, Vec::new());
+    for case in &cases {
+        run += 1;
+        let Err(error) = one_case(&lab, case, &mut dice) else { continue };
+        let words = format!("{case:?}: {error:#}; {}", counters(&lab));
+        eprintln!("FAILED: {words}");
+        failed.push(words);
+        // It may have left anything behind: those after it get a lab that has seen nothing yet.
+        match protected(test, builder.clone()) {
+            Ok(Some(fresh)) => lab = fresh,
+            other => {
+                let why = other.err().map_or_else(|| "it may not".to_owned(), |error| format!("{error:#}"));
+                failed.push(format!("no lab for the rest of them: {why}"));
+                break;
+            }
+        }
     }
+    eprintln!("{test}: {run} of {} cases run, {} failed", cases.len(), failed.len());
+    ensure!(
+        failed.is_empty(),
+        "of {run} cases ({} in all) these failed:\n{}",
+        cases.len(),
+        failed.join("\n")
+    );
     Ok(())
 }
 
@@ -160,9 +182,9 @@ fn one_case(lab: &Lab, case: &Case, dice: &mut Dice) -> Result<()> {
         client.goes_on(2)?;
     }
     lab.set_lines(Faults::NONE, Faults::NONE)?;
-    for client in clients {
-        client.stop()?;
-    }
+    let ends: Vec<Result<()>> = clients.into_iter().map(Busy::stop).collect();
+    let broken: Vec<_> = ends.into_iter().filter_map(|end| Some(format!("{:#}", end.err()?))).collect();
+    ensure!(broken.is_empty(), "{}", broken.join("; "));
     standby.set_lines(Faults::NONE, Faults::NONE)?;
     lab.wait_protected()?;
     Ok(())

@@ -43,11 +43,11 @@ struct Busy {
     what: String,
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Result<Duration>>>,
+    thread: Option<JoinHandle<Result<Conversation>>>,
 }
 
 impl Busy {
-    /// Begins. The conversation's longest gap is what [`Busy::stop`] returns.
+    /// Begins.
     fn start(
         what: &str,
         mut conversation: Conversation,
@@ -61,7 +61,7 @@ impl Busy {
                     .with_context(|| format!("in round {}", counted.load(Ordering::Relaxed)))?;
                 counted.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(conversation.take_gap())
+            Ok(conversation)
         });
         Busy { what: what.to_owned(), stop, rounds, thread: Some(thread) }
     }
@@ -84,15 +84,22 @@ impl Busy {
         Ok(())
     }
 
-    /// Ends after the present round. The longest gap it has seen.
-    fn stop(mut self) -> Result<Duration> {
+    /// Ends after the present round.
+    fn stop(self) -> Result<()> {
+        let what = self.what.clone();
+        let (mut conversation, rounds) = self.end()?;
+        eprintln!("{what}: {rounds} rounds, longest gap {:?}", conversation.take_gap());
+        Ok(())
+    }
+
+    /// The same; the conversation, with the gaps that it remembers, and how many rounds there were.
+    fn end(mut self) -> Result<(Conversation, u64)> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("it runs")?;
-        let gap = thread.join().expect("no panic").with_context(|| self.what.clone())?;
+        let conversation = thread.join().expect("no panic").with_context(|| self.what.clone())?;
         let rounds = self.rounds.load(Ordering::Relaxed);
-        eprintln!("{}: {rounds} rounds, longest gap {gap:?}", self.what);
         ensure!(rounds > 1, "{}: only {rounds} rounds", self.what);
-        Ok(gap)
+        Ok((conversation, rounds))
     }
 }
 

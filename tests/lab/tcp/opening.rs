@@ -1,14 +1,17 @@
 //! Handshakes that go wrong in every way, and numbers and ports that come again. The members' answers differ as SYN cookies
 //! (slot 1) do from ordinary ones, with either of them as primary.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hotpair_tests::dice::Dice;
 use hotpair_tests::lab::{CLIENT_V4, Lab};
+use hotpair_tests::late::Lateness;
 use hotpair_tests::line::Faults;
 use hotpair_tests::stream::{Conversation, PORT};
 
@@ -38,6 +41,7 @@ fn handshakes_that_lose_segments_end_as_flows_says() -> Result<()> {
     // With each slot as primary.
     for _ in 0..if soaking() { 20 } else { 2 } {
         let (primary, standby) = (lab.primary()?, lab.standby()?);
+        let lateness = Lateness::watch();
         let mut opened = Vec::new();
         for leg in 0..3 {
             let is = |bad_leg| if leg == bad_leg { bad } else { good };
@@ -57,6 +61,7 @@ fn handshakes_that_lose_segments_end_as_flows_says() -> Result<()> {
         lab.set_lines(good, good)?;
         standby.set_lines(good, good)?;
         primary.set_lines(good, good)?;
+        let late = lateness.take();
         for (leg, conversation) in &mut opened {
             conversation.increment().with_context(|| format!("leg {leg}"))?;
         }
@@ -83,8 +88,13 @@ fn handshakes_that_lose_segments_end_as_flows_says() -> Result<()> {
             }
         }
         eprintln!("unprotected and in sync, by leg: {tally:?}");
-        // Whatever was lost between client and host, both members have seen the same of it.
-        ensure!(tally[0][0] == 0, "{why_not:?}");
+        // Whatever was lost between client and host, both members have seen the same of it. But a standby that is given no
+        // time for as long as it takes a primary to repeat its SYN-ACK is not waited for any longer.
+        let no_time = late > Duration::from_millis(200);
+        let excused = |why: &str| no_time && why == "the standby did not answer the handshake";
+        let of_leg_0 = why_not.iter().filter(|(leg, _)| *leg == 0);
+        let unexcused: Vec<_> = of_leg_0.filter(|(_, why)| !excused(why)).collect();
+        ensure!(unexcused.is_empty(), "{unexcused:?}; this machine was late by {late:?}");
         lab.wait_protected()?;
     }
     Ok(())
@@ -97,32 +107,62 @@ fn a_failover_in_the_middle_of_handshakes_leaves_nobody_hanging() -> Result<()> 
     let lab = Arc::new(lab);
     let mut dice = Dice::new(name)?;
     for _ in 0..if soaking() { 50 } else { 2 } {
-        let opening: Vec<JoinHandle<Result<(bool, Duration)>>> = (0..48)
+        let over = Arc::<AtomicBool>::default();
+        let opening: Vec<JoinHandle<Result<(String, bool, Duration)>>> = (0..48)
             .map(|number| {
-                let (lab, wait) = (Arc::clone(&lab), dice.below(30_000));
+                let (lab, over, wait) = (Arc::clone(&lab), Arc::clone(&over), dice.below(30_000));
                 thread::spawn(move || {
                     thread::sleep(Duration::from_micros(wait));
                     let begun = Instant::now();
                     let mut conversation = open(&lab, number % 2 == 1)?;
-                    // Only what was never in sync may be reset, and then at once.
-                    let went_on = match conversation.increment() {
+                    // Only what is not in sync may be reset, and then at once.
+                    let client = conversation.local()?.to_string();
+                    let talk = |conversation: &mut Conversation| -> Result<()> {
+                        conversation.increment()?;
+                        while !over.load(Ordering::Relaxed) {
+                            thread::sleep(Duration::from_millis(2));
+                            conversation.increment()?;
+                        }
+                        conversation.increment()
+                    };
+                    let went_on = match talk(&mut conversation) {
                         Ok(()) => true,
                         Err(error) if format!("{error:#}").contains("reset") => false,
                         Err(error) => return Err(error),
                     };
-                    Ok((went_on, begun.elapsed()))
+                    Ok((client, went_on, begun.elapsed()))
                 })
             })
             .collect();
         dice.wait(30);
-        kill_primary(&lab)?;
+        // Of that very moment, as near as it gets: what is in sync before the primary dies goes on.
+        let said = verdicts(&lab);
+        let killed = kill_primary(&lab);
+        // Whatever has become of it, nobody talks for ever.
+        over.store(true, Ordering::Relaxed);
+        killed?;
+        let said: BTreeMap<String, (String, String)> = said?;
         let mut ended = Vec::new();
         for one in opening {
             ended.push(one.join().expect("no panic")?);
         }
-        let slowest = ended.iter().map(|(_, took)| *took).max().unwrap_or_default();
-        let reset = ended.iter().filter(|(went_on, _)| !went_on).count();
-        eprintln!("{reset} of {} reset, the slowest took {slowest:?}", ended.len());
+        let slowest = ended.iter().map(|(_, _, took)| *took).max().unwrap_or_default();
+        let reset: Vec<&String> =
+            ended.iter().filter(|(_, went_on, _)| !went_on).map(|(client, ..)| client).collect();
+        let in_sync = said.values().filter(|(verdict, _)| verdict == "in_sync").count();
+        eprintln!(
+            "{} of {} reset, {in_sync} were in sync before, the slowest took {slowest:?}",
+            reset.len(),
+            ended.len()
+        );
+        for client in reset {
+            let before = said.get(client);
+            ensure!(
+                before.is_none_or(|(verdict, _)| verdict != "in_sync"),
+                "{client} was reset, and had been in sync: {}",
+                lab.log()
+            );
+        }
         ensure!(slowest < Duration::from_secs(8), "{slowest:?}");
         lab.wait_protected()?;
     }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hotpair_tests::dice::Dice;
 use hotpair_tests::lab::Lab;
+use hotpair_tests::late::Lateness;
 use hotpair_tests::redis::{Reply, Session};
 use hotpair_tests::vm::REDIS;
 use hotpair_tests::wait::wait_for;
@@ -87,16 +88,23 @@ fn one_round(lab: &Lab, round: u64, dice: &mut Dice) -> Result<()> {
     dice.wait(150);
     let of_process = round % 2 == 1;
     taken_over(lab, |old| if of_process { old.kill_redis() } else { old.kill() })?;
+    let lateness = Lateness::watch();
     let seen = acknowledged.load(Ordering::Relaxed);
     let mut other = session(lab)?;
     let counter = format!("counter:{round}");
     // The survivor may be some commands behind what the writer has seen answered, and serves others meanwhile; but not for
-    // long.
+    // longer than it takes to carry out a pipeline, beside whatever else this machine does.
+    let begun = Instant::now();
     wait_for("what was acknowledged", Duration::from_secs(5), || {
         let now: u64 = if seen == 0 { 0 } else { get(&mut other, &counter)?.parse()? };
         ensure!(now >= seen, "{seen} was acknowledged, and the survivor's counter is {now}");
         Ok(())
     })?;
+    let (behind, late) = (begun.elapsed(), lateness.take());
+    ensure!(
+        behind < Duration::from_millis(500) + late * 4,
+        "behind for {behind:?}, this machine late by {late:?}"
+    );
     dice.wait(100);
     stop.store(true, Ordering::Relaxed);
     let (mut writer, sent) = writing.join().expect("no panic").context("the writer")?;
@@ -106,7 +114,7 @@ fn one_round(lab: &Lab, round: u64, dice: &mut Dice) -> Result<()> {
         ensure!(get(session, &format!("text:{round}"))? == value(sent));
     }
     eprintln!(
-        "round {round} ({}): {seen} before, {sent} in all",
+        "round {round} ({}): {seen} before, there after {behind:?}, {sent} in all",
         if of_process { "process" } else { "machine" }
     );
     Ok(())

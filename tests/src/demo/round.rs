@@ -146,16 +146,11 @@ impl Outcome {
                 // A moment has whole milliseconds, and the first answer is a round trip later.
                 round.failover_gap_ms = gap_within(report, began, round.fault_at_ms, failover_ms + 1.0);
             }
-            // What was in flight when the primary died is lost with it: anything that a request takes at most.
-            let fault_at = round.fault_at_ms - began;
-            let before = |at: Duration| at.as_secs_f64() * 1e3 < fault_at;
-            let answers =
-                report.requests.iter().filter_map(|request| Some((request.sent_at, request.answered_at?)));
-            let longest = answers
-                .filter(|(_, answered_at)| before(*answered_at))
-                .map(|(sent_at, answered_at)| (answered_at - sent_at).as_secs_f64() * 1e3)
-                .fold(0.0, f64::max);
-            let from = round.fault_at_ms - longest.max(GRACE_MS);
+            // What was in flight when the primary died is lost with it. An emulated guest that had no CPU just then has not
+            // answered for a while, but not for seconds.
+            let fault_at = Duration::from_secs_f64((round.fault_at_ms - began).max(0.0) / 1e3);
+            let in_flight = report.in_flight_at(fault_at).min(Duration::from_secs(1)).as_secs_f64() * 1e3;
+            let from = round.fault_at_ms - in_flight.max(GRACE_MS);
             // A primary whose service breaks goes on answering until its agent says so.
             let failover_ms = round.moments.first().map_or(0.0, |moment| moment.at_ms as f64);
             let to = (round.fault_at_ms + loads[0].gap.as_secs_f64() * 1e3).max(failover_ms) + GRACE_MS;

@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use hotpair::api::types::{PairStatus, Protection, Record, Show, Status};
+use hotpair::api::types::{Flows, PairStatus, Protection, Record, Show, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::builder::binary;
@@ -110,7 +110,7 @@ impl Lab {
     pub fn stop_controller(&mut self) -> Result<()> {
         let Some(mut process) = self.controller.take() else { return Ok(()) };
         kill_process(Pid::from_child(&process.child), Signal::TERM)?;
-        wait_for("the controller to end", Duration::from_secs(10), || {
+        wait_for("the controller to end", Duration::from_secs(30), || {
             process.child.try_wait()?.context("it still runs")
         })?;
         Ok(())
@@ -191,6 +191,14 @@ impl Lab {
         api::get(&self.socket(), &format!("/v1/pairs/{}", self.plan.name))
     }
 
+    /// `GET /v1/pairs/NAME/flows` for the lab's pair.
+    ///
+    /// # Errors
+    /// As [`Lab::status`].
+    pub fn flows(&self) -> Result<Flows> {
+        api::get(&self.socket(), &format!("/v1/pairs/{}/flows", self.plan.name))
+    }
+
     /// Where the controller listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -228,7 +236,7 @@ impl Lab {
     /// Waits until the pair is protected, and shows it.
     ///
     /// # Errors
-    /// When it is not within 20 seconds; with why.
+    /// When it is not within a minute; with why.
     pub fn wait_protected(&self) -> Result<PairStatus> {
         self.wait_pair("the pair to be protected", |pair| pair.protection == Protection::Protected)
     }
@@ -236,9 +244,9 @@ impl Lab {
     /// Waits until the pair is as asked.
     ///
     /// # Errors
-    /// When it is not within 20 seconds; with what the status says.
+    /// When it is not within a minute; with what the status says.
     pub fn wait_pair(&self, what: &str, is: impl Fn(&PairStatus) -> bool) -> Result<PairStatus> {
-        wait_for(what, Duration::from_secs(20), || {
+        wait_for(what, Duration::from_secs(60), || {
             let pair = self.pair()?;
             if is(&pair) { Ok(pair) } else { bail!("the status says {pair:?}") }
         })

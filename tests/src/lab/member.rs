@@ -97,7 +97,7 @@ impl Machine {
         for child in self.children() {
             self.signal(child, Signal::STOP)?;
         }
-        wait_until("a machine to stand still", Duration::from_secs(2), || {
+        wait_until("a machine to stand still", Duration::from_secs(10), || {
             self.threads().iter().all(|state| *state == 'T')
         })
     }

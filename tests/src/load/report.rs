@@ -145,6 +145,35 @@ impl Report {
             .unwrap_or_default()
     }
 
+    /// How much later than it was due a request was sent at most, of those due or sent between these moments: for so long it
+    /// was this client that had no time, whoever is to blame for the rest.
+    #[must_use]
+    pub fn late(&self, from: Duration, until: Duration) -> Duration {
+        let due = |request: &Request| {
+            Duration::from_nanos(request.seq * 1_000_000_000 / u64::from(self.rate.max(1)))
+        };
+        let meanwhile = |at: Duration| from <= at && at <= until;
+        let within = self.requests.iter().filter(|r| meanwhile(due(r)) || meanwhile(r.sent_at));
+        within.map(|request| request.sent_at.saturating_sub(due(request))).max().unwrap_or_default()
+    }
+
+    /// The same of the longest time without an answer.
+    #[must_use]
+    pub fn late_in_gap(&self) -> Duration {
+        self.late(self.gap_at, self.gap_at + self.gap)
+    }
+
+    /// How old a request may have been that was in flight at this moment: as any was that had been answered by then, or as
+    /// old as the last of them, if whoever answers had no time for those after it.
+    #[must_use]
+    pub fn in_flight_at(&self, at: Duration) -> Duration {
+        let answers = self.requests.iter().filter_map(|r| Some((r.sent_at, r.answered_at?)));
+        let before: Vec<_> = answers.filter(|(_, answered)| *answered < at).collect();
+        let slowest = before.iter().map(|(sent, answered)| answered.saturating_sub(*sent)).max();
+        let since_last = before.iter().map(|(sent, _)| at.saturating_sub(*sent)).min();
+        slowest.max(since_last).unwrap_or_default()
+    }
+
     /// As documented at the type.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -263,6 +292,34 @@ mod tests {
         assert_eq!(report.gap, Duration::from_millis(39));
         assert_eq!(report.gap_since(Duration::from_millis(45)), Duration::from_millis(13));
         assert_eq!(report.gap_since(Duration::from_millis(56)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_client_that_had_no_time_itself_is_told_from_one_that_waited() {
+        let plan = Plan::udp(([127, 0, 0, 1], 7).into()).rate(100);
+        let report = |requests: &[Request]| {
+            Report::new(&plan, UNIX_EPOCH, requests.to_vec(), Duration::from_millis(300))
+        };
+        let waited = report(&[
+            request(0, 0, Some(1)),
+            request(1, 10, None),
+            request(2, 20, Some(200)),
+            request(3, 30, Some(231)),
+        ]);
+        assert_eq!((waited.gap, waited.late_in_gap()), (Duration::from_millis(199), Duration::ZERO));
+        let late = report(&[request(0, 0, Some(1)), request(1, 190, Some(200)), request(2, 195, Some(201))]);
+        assert_eq!((late.gap, late.late_in_gap()), (Duration::from_millis(199), Duration::from_millis(180)));
+        assert_eq!(waited.in_flight_at(Duration::from_millis(5)), Duration::from_millis(5));
+        assert_eq!(
+            waited.in_flight_at(Duration::from_millis(15)),
+            Duration::from_millis(15),
+            "since the last one"
+        );
+        assert_eq!(
+            waited.in_flight_at(Duration::from_millis(201)),
+            Duration::from_millis(181),
+            "like the last one"
+        );
     }
 
     #[test]

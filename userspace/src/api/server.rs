@@ -64,10 +64,10 @@ pub trait Answers: Clone + Send + Sync + 'static {
 /// A verb's client sends at once and waits for fifteen seconds. A thousand who say nothing hold the last one up for less.
 pub const BOUNDS: Bounds = Bounds { places: 256, ask: Duration::from_secs(2), all: Duration::from_secs(14) };
 
-/// Serves until it is aborted.
-pub async fn serve(listener: UnixListener, answers: impl Answers) {
+/// Serves until it is aborted; a controller within [`BOUNDS`].
+pub async fn serve(listener: UnixListener, bounds: Bounds, answers: impl Answers) {
     let router = router(answers);
-    door::keep(listener, BOUNDS, move |request| ask(router.clone(), request)).await;
+    door::keep(listener, bounds, move |request| ask(router.clone(), request)).await;
 }
 
 /// One request's way through the router.

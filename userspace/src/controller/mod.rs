@@ -410,7 +410,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let watchers = watch::all(&shared, vm_inbox, announcements).await?;
     let engine = engine::spawn(Arc::clone(&shared), begun, engine_inbox);
     let controller = Controller(Arc::clone(&shared));
-    let served = tokio::spawn(api::server::serve(listener, controller.clone()));
+    let served = tokio::spawn(api::server::serve(listener, api::server::BOUNDS, controller.clone()));
     let scraped = scraped.map(|listener| tokio::spawn(scrape::serve(listener, controller.clone())));
     let told = tokio::spawn(service::keep_telling(Arc::clone(&shared), controller));
     service::ready();
