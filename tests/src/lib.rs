@@ -23,6 +23,7 @@ pub mod netns;
 pub mod ping;
 pub mod redis;
 pub mod stream;
+pub mod tls;
 pub mod vm;
 pub mod wait;
 pub mod wire;

@@ -13,26 +13,34 @@ const LARGEST_WINDOW: u32 = 1 << 30;
 impl Connection {
     /// Whether this SYN begins a connection: on a fresh row, or anew. A SYN on a connection that lives does not: its
     /// server answers with a challenge (RFC 9293 section 3.10.7.4), and only the client's RST then ends it. One that could
-    /// not be carried over does not live: the client was told so, and may use its port again.
+    /// not be carried over does not live: the client was told so, and may use its port again. Nor does one that nobody has
+    /// answered and that a member has come after: this is the first SYN that both members get.
     #[inline(always)]
     #[must_use]
     pub const fn is_begun_anew_by(&self, syn: &Segment, scene: &Scene) -> bool {
         self.created_ns == 0
             || self.flags & CLOSED != 0
-            || (self.flags & HAS_BASE == 0 && self.client.isn != syn.seq)
+            || (self.flags & HAS_BASE == 0 && (self.client.isn != syn.seq || self.is_older(scene)))
             || self.is_lost(scene)
     }
 
+    /// Whether a member has come since it began.
+    #[inline(always)]
+    const fn is_older(&self, scene: &Scene) -> bool {
+        (self.created_ns < scene.since_ns[0]) | (self.created_ns < scene.since_ns[1])
+    }
+
     /// Whether it could not be carried over to whoever speaks now, be that noticed already ([`Connection::turn`]) or not.
-    /// During a planned change it stays with the one who speaks ([`Connection::settle`]).
+    /// Not to be noticed by the slot alone: after two takeovers in silence that is the same again, and the member in it
+    /// another. During a planned change it stays with the one who speaks ([`Connection::settle`]).
     #[inline(always)]
     #[must_use]
     pub const fn is_lost(&self, scene: &Scene) -> bool {
         self.verdict == Verdict::Lost as u32
             || (scene.handover == 0
                 && self.flags & HAS_BASE != 0
-                && self.speaker != scene.speaker
-                && !self.survives(scene.speaker, scene))
+                && (!self.knows(scene.speaker, scene)
+                    || (self.speaker != scene.speaker && !self.survives(scene.speaker, scene))))
     }
 
     /// A segment of the client, other than a SYN.

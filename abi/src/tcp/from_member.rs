@@ -590,7 +590,7 @@ impl Connection {
                 self.flags |= CLOSED;
                 return;
             }
-            self.judge(Verdict::Unprotected, Why::Reset);
+            self.judge(Verdict::Diverged, Why::Reset);
         } else if segment.payload != 0 && self.may_go_on(scene) {
             // Its own acknowledgement comes with the client's next segment, which now comes.
             out.tell_slot = speaker;

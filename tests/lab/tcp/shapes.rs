@@ -1,11 +1,11 @@
-//! Connections of every shape through a failover: who speaks first, who closes, who is silent, who does not read, how many
-//! there are and how fast they come and go.
+//! Connections of every shape through a failover: who speaks first, who closes, who is silent, who does not read, and how
+//! many there are.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use hotpair::api::types::Flows;
@@ -172,51 +172,5 @@ fn a_thousand_connections_go_on() -> Result<()> {
     }
     lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
     ensure!(reset <= unprotected, "{reset} were reset, of {unprotected} it was known");
-    Ok(())
-}
-
-#[test]
-fn connections_that_come_and_go_across_failovers_do_not_hang() -> Result<()> {
-    let name = "connections_that_come_and_go_across_failovers_do_not_hang";
-    let Some(lab) = protected(name, patient())? else { return Ok(()) };
-    let lab = Arc::new(lab);
-    let stop = Arc::<AtomicBool>::default();
-    let (opened, slowest) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-    let clients: Vec<JoinHandle<Result<()>>> = (0..8)
-        .map(|number| {
-            let (lab, stop) = (Arc::clone(&lab), Arc::clone(&stop));
-            let (opened, slowest) = (Arc::clone(&opened), Arc::clone(&slowest));
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let begun = Instant::now();
-                    let mut conversation = open(&lab, number % 2 == 1)?;
-                    conversation.increment()?;
-                    if number % 4 > 1 {
-                        // The server closes first: its port is the one that waits.
-                        conversation.ask("BYE", 100)?;
-                        conversation.receive(100)?;
-                        conversation.ended()?;
-                    }
-                    slowest.fetch_max(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
-                    opened.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            })
-        })
-        .collect();
-    for _ in 0..if soaking() { 20 } else { 2 } {
-        thread::sleep(Duration::from_millis(400));
-        kill_primary(&lab)?;
-        lab.wait_protected()?;
-    }
-    thread::sleep(Duration::from_millis(400));
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().expect("no panic")?;
-    }
-    let (opened, slowest) = (opened.load(Ordering::Relaxed), slowest.load(Ordering::Relaxed));
-    eprintln!("{opened} connections, the slowest took {slowest} ms");
-    // A SYN or SYN-ACK that is lost with the primary is repeated after a second, then after two.
-    ensure!(opened > 100 && slowest < 5000, "{opened} connections, the slowest took {slowest} ms");
     Ok(())
 }

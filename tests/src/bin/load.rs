@@ -16,13 +16,13 @@ use hotpair_tests::load::{Kind, Plan};
 struct Cli {
     #[command(subcommand)]
     what: What,
-    /// Requests a second [default: udp 1000, http 100]
+    /// Requests a second [default: udp 1000, http 100, visits 500]
     #[arg(long, global = true)]
     rate: Option<u32>,
     /// How long; until SIGINT or SIGTERM otherwise.
     #[arg(long, global = true, value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// How long an answer is waited for [default: udp 1s, http 5s]
+    /// How long an answer is waited for [default: udp 1s, otherwise 5s]
     #[arg(long, global = true, value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
     /// From which address.
@@ -51,6 +51,11 @@ enum What {
         #[arg(long, default_value = "/")]
         path: String,
     },
+    /// Connections to a lab's streams (port 5000) that ask once and are closed, each answered alike by every member.
+    Visits {
+        /// Address and port.
+        to: SocketAddr,
+    },
 }
 
 fn main() -> Result<()> {
@@ -58,6 +63,7 @@ fn main() -> Result<()> {
     let mut plan = match cli.what {
         What::Udp { to, size } => Plan { kind: Kind::Udp { size }, ..Plan::udp(to) },
         What::Http { to, path } => Plan::http(to, &path),
+        What::Visits { to } => Plan::visits(to),
     };
     plan.rate = cli.rate.unwrap_or(plan.rate);
     plan.timeout = cli.timeout.unwrap_or(plan.timeout);

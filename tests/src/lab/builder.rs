@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) metrics: bool,
     pub(super) second: bool,
     pub(super) redis: bool,
+    pub(super) tls: bool,
+    pub(super) iperf3: bool,
     pub(super) alike: bool,
     pub(super) cable: bool,
     /// So many pairs whose members are a [`crate::herd`], instead of one with machines.
@@ -70,6 +72,8 @@ impl Default for Builder {
                 metrics: false,
                 second: false,
                 redis: false,
+                tls: false,
+                iperf3: false,
                 alike: false,
                 cable: false,
                 herd: 0,
@@ -188,6 +192,21 @@ impl Builder {
     #[must_use]
     pub fn redis(mut self) -> Self {
         self.plan.redis = true;
+        self
+    }
+
+    /// The machines serve what they serve at [`crate::stream::PORT`] over TLS, too ([`crate::vm::TLS`]), each with a key of
+    /// its own ([`super::Machine::certificate`]).
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.plan.tls = true;
+        self
+    }
+
+    /// The machines serve iperf3, too ([`crate::vm::IPERF3`]).
+    #[must_use]
+    pub fn iperf3(mut self) -> Self {
+        self.plan.iperf3 = true;
         self
     }
 
@@ -318,6 +337,8 @@ impl Plan {
         ]
         .into_iter()
         .chain(self.redis.then(|| "--redis".to_owned()))
+        .chain(self.tls.then(|| "--tls".to_owned()))
+        .chain(self.iperf3.then(|| "--iperf3".to_owned()))
         .chain(self.alike.then(|| "--alike".to_owned()))
         .collect()
     }

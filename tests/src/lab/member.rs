@@ -19,6 +19,7 @@ pub struct Machine {
     slot: u8,
     tenant: Tenant,
     control: PathBuf,
+    certificate: PathBuf,
 }
 
 impl super::Lab {
@@ -47,7 +48,8 @@ impl Machine {
     pub(super) fn in_place(lab: &Path, pair: &str, slot: u8) -> Result<Machine> {
         let place = Place::new(lab, pair, slot);
         let tenant = place.tenant()?.with_context(|| format!("no machine runs in slot {slot} of {pair}"))?;
-        Ok(Machine { slot, tenant, control: place.control(tenant.generation) })
+        let (control, certificate) = (place.control(tenant.generation), place.certificate(tenant.generation));
+        Ok(Machine { slot, tenant, control, certificate })
     }
 
     /// As it says in its answers.
@@ -72,6 +74,12 @@ impl Machine {
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.tenant.pid
+    }
+
+    /// The certificate with which it serves TLS, if it does, as PEM. Nobody else has the key to it.
+    #[must_use]
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
     }
 
     /// Whether its process exists.

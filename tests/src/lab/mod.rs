@@ -28,6 +28,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use aya::maps::{HashMap, Map, MapData};
+use hotpair_abi::maps::Tuple;
+use hotpair_abi::tcp::connection::Connection;
 
 pub use builder::Builder;
 pub use client::Client;
@@ -222,6 +225,17 @@ impl Lab {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// What the data plane knows of the pair's TCP connections, those that are over as well.
+    ///
+    /// # Errors
+    /// When the table is not there.
+    pub fn connections(&self) -> Result<Vec<Connection>> {
+        let table = MapData::from_pin(self.dir.join("bpf/hotpair/maps/CONNECTIONS"))?;
+        let table = HashMap::<_, Tuple, Connection>::try_from(Map::HashMap(table))?;
+        // A row that goes meanwhile is none; a walk that has lost its way because of that begins anew, and is no error here.
+        Ok(table.iter().filter_map(|row| Some(row.ok()?.1)).collect())
     }
 
     /// What the controller has written, for messages of failed tests.

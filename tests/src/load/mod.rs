@@ -6,6 +6,7 @@
 mod http;
 mod report;
 mod udp;
+mod visits;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +48,8 @@ pub enum Kind {
         /// Path; `{}` in it is replaced by the request's number.
         path: String,
     },
+    /// A connection of its own to a server of streams, with one request that every member answers alike.
+    Visit,
 }
 
 impl Plan {
@@ -62,6 +65,13 @@ impl Plan {
     pub fn http(to: SocketAddr, path: &str) -> Plan {
         let kind = Kind::Http { path: path.to_string() };
         Plan { to, from: None, rate: 100, duration: None, timeout: Duration::from_secs(5), kind }
+    }
+
+    /// Five hundred connections a second, each with one request.
+    #[must_use]
+    pub fn visits(to: SocketAddr) -> Plan {
+        let timeout = Duration::from_secs(5);
+        Plan { to, from: None, rate: 500, duration: None, timeout, kind: Kind::Visit }
     }
 
     /// With another rate.
@@ -88,6 +98,7 @@ impl Plan {
         let threads = match &self.kind {
             Kind::Udp { size } => udp::start(&self, *size, &shared)?,
             Kind::Http { path } => http::start(&self, path.clone(), &shared)?,
+            Kind::Visit => visits::start(&self, &shared)?,
         };
         Ok(Load { plan: self, shared, threads })
     }

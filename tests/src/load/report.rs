@@ -69,7 +69,7 @@ impl Request {
 /// `began_at_ms`, which is Unix time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// `udp` or `http`.
+    /// `udp`, `http` or `visits`.
     pub kind: &'static str,
     /// Whom it asked.
     pub to: String,
@@ -93,6 +93,7 @@ impl Report {
         let kind = match plan.kind {
             Kind::Udp { .. } => "udp",
             Kind::Http { .. } => "http",
+            Kind::Visit => "visits",
         };
         let to = plan.to.to_string();
         Report { kind, to, rate: plan.rate, began_at, duration: ended, requests, gap, gap_at }

@@ -17,7 +17,7 @@ use rustix::thread::UnshareFlags;
 use super::control::{Answer, Order, Program, ProgramOrder, from_hex, to_hex};
 use super::guest::{self, NIC};
 use super::place::Place;
-use super::programs::{Programs, REDIS, Runner};
+use super::programs::{IPERF3, Programs, REDIS, Runner, TLS};
 use super::services;
 use super::tap::{self, LARGEST, VNET_HEADER};
 use super::verbs::Member;
@@ -51,6 +51,12 @@ pub struct Options {
     /// Serves Redis, too, and counts as well only while it does.
     #[arg(long)]
     pub redis: bool,
+    /// Serves TLS, too, with a key of its own.
+    #[arg(long)]
+    pub tls: bool,
+    /// Serves iperf3, too.
+    #[arg(long)]
+    pub iperf3: bool,
     /// Numbers its connections nearly as the other member does.
     #[arg(long)]
     pub alike: bool,
@@ -97,9 +103,15 @@ pub(super) fn run(options: &Options, member: &Member, ready: impl FnOnce() -> Re
         end_with(owner)?;
     }
     let agent = Runner::new(options.agent.clone(), agent_arguments(options, member));
-    let mut programs = Programs { agent, redis: Runner::redis() };
+    let mut programs = Programs { agent, redis: Runner::redis(), others: Vec::new() };
     if options.redis {
         programs.order(Program::Redis, ProgramOrder::Start)?;
+    }
+    if options.tls {
+        programs.add(Runner::tls(&place.certificate(member.generation), by)?, TLS)?;
+    }
+    if options.iperf3 {
+        programs.add(Runner::iperf3(), IPERF3)?;
     }
     if options.interval != "0" && !options.lab.join(NO_AGENT).exists() {
         programs.order(Program::Agent, ProgramOrder::Start)?;

@@ -17,6 +17,6 @@ mod verbs;
 
 pub(crate) use machine::prefer_at;
 pub use machine::{NO_AGENT, Options as MachineOptions};
-pub use programs::REDIS;
+pub use programs::{IPERF3, REDIS, TLS};
 pub use services::echo;
 pub use verbs::{Member, REFUSE_STOP, Verb, run};

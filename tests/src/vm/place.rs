@@ -59,6 +59,12 @@ impl Place {
         self.file("members", &format!("{}-{generation}.sock", self.name))
     }
 
+    /// Its certificate for TLS and the key to it, in one file.
+    #[must_use]
+    pub fn certificate(&self, generation: u64) -> PathBuf {
+        self.file("members", &format!("{}-{generation}.pem", self.name))
+    }
+
     /// The golden image: no member starts without it.
     #[must_use]
     pub fn image(&self) -> PathBuf {

@@ -1,24 +1,46 @@
-//! The programs inside a machine that are real: the guest agent, and Redis.
+//! The programs inside a machine that are real: the guest agent, Redis, a TLS server, iperf3.
 
+use std::fs;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::control::{Program, ProgramOrder};
+use crate::load::By;
+use crate::wait::wait_until;
+use crate::{netns, stream};
 
 /// Where Redis listens.
 pub const REDIS: u16 = 6379;
+/// Where what is served at [`stream::PORT`] is served over TLS.
+pub const TLS: u16 = 443;
+/// Where iperf3 listens.
+pub const IPERF3: u16 = 5201;
 
-/// Both of them. Must be used on the thread that lives as long as the machine: they die with it.
+/// All of them. Must be used on the thread that lives as long as the machine: they die with it.
 pub(super) struct Programs {
     pub(super) agent: Runner,
     pub(super) redis: Runner,
+    /// What runs from the beginning to the end.
+    pub(super) others: Vec<Runner>,
 }
 
 impl Programs {
+    /// Starts one that runs to the end, and waits until it listens.
+    pub(super) fn add(&mut self, mut runner: Runner, port: u16) -> Result<()> {
+        runner.start()?;
+        wait_until(&format!("{} to listen", runner.program.display()), Duration::from_secs(5), || {
+            listens(port)
+        })?;
+        self.others.push(runner);
+        Ok(())
+    }
+
     /// Carries out an order.
     pub(super) fn order(&mut self, program: Program, order: ProgramOrder) -> Result<()> {
         match program {
@@ -50,6 +72,35 @@ impl Runner {
         arguments.extend(["--save".to_owned(), String::new()]);
         arguments.extend(["--bind", "0.0.0.0", "::"].map(str::to_owned));
         Runner { name: Some("redis-server"), ..Runner::new("redis-check-rdb".into(), arguments) }
+    }
+
+    /// A TLS server in front of the streams, with a key that it makes now and a certificate that says whose it is. Debian's
+    /// nginx would start a web server of the machine's own where it is installed; stunnel starts nothing, and is one process.
+    pub(super) fn tls(certificate: &Path, by: By) -> Result<Runner> {
+        let subject = format!("/CN={by}");
+        netns::run(
+            Command::new("openssl")
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"])
+                .args(["-days", "2", "-subj", &subject, "-keyout"])
+                .arg(certificate)
+                .arg("-out")
+                .arg(certificate),
+        )?;
+        let configuration = format!(
+            "foreground = yes\npid =\nsyslog = no\ndebug = warning\n[stream]\naccept = :::{TLS}\nconnect = {}:{}\n\
+             cert = {}\nlibwrap = no\n",
+            Ipv4Addr::from(hotpair_abi::ME_V4),
+            stream::PORT,
+            certificate.display()
+        );
+        let file = certificate.with_extension("conf");
+        fs::write(&file, configuration)?;
+        Ok(Runner::new("stunnel".into(), vec![file.display().to_string()]))
+    }
+
+    /// iperf3, which serves one client after the other.
+    pub(super) fn iperf3() -> Runner {
+        Runner::new("iperf3".into(), ["--server", "--port", &IPERF3.to_string()].map(str::to_owned).into())
     }
 
     pub(super) fn order(&mut self, order: ProgramOrder) -> Result<()> {
@@ -98,4 +149,19 @@ impl Runner {
         self.child = Some(child);
         Ok(())
     }
+}
+
+/// Whether somebody in this network namespace listens at a TCP port, of whichever address family.
+fn listens(port: u16) -> bool {
+    /// `TCP_LISTEN` of the kernel's tcp_states.h, as the files have it.
+    const LISTEN: &str = "0A";
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")));
+    let local = format!(":{port:04X}");
+    // A number, the local address and port, the remote ones, the state.
+    tables.into_iter().flatten().any(|table| {
+        table.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next().is_some_and(|address| address.ends_with(&local)) && words.nth(1) == Some(LISTEN)
+        })
+    })
 }

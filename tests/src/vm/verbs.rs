@@ -139,7 +139,13 @@ fn launch(options: &Options, member: &Member, place: &Place) -> Result<()> {
     let mut command = Command::new(env::current_exe()?);
     command.arg("machine").arg("--lab").arg(&options.lab).arg("--agent").arg(&options.agent);
     command.arg("--interval").arg(&options.interval).arg("--linger").arg(&options.linger);
-    for (flag, given) in [("--redis", options.redis), ("--alike", options.alike)] {
+    let flags = [
+        ("--redis", options.redis),
+        ("--tls", options.tls),
+        ("--iperf3", options.iperf3),
+        ("--alike", options.alike),
+    ];
+    for (flag, given) in flags {
         command.args(given.then_some(flag));
     }
     if let Some(owner) = options.owner {

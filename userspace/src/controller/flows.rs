@@ -25,11 +25,8 @@ pub(super) fn flows(shared: &Shared, facts: &PairFacts, limit: usize) -> Result<
     let scene = shared.plane.scene(facts.id, boottime());
     let mut sum = Sum::default();
     connections.iter().for_each(|(_, connection)| sum.add(connection, &scene));
-    let mut flows: Vec<Flow> = connections
-        .iter()
-        .filter(|(_, connection)| connection.flags & CLOSED == 0)
-        .map(|(tuple, connection)| flow(tuple, connection, &scene))
-        .collect();
+    let mut flows: Vec<Flow> =
+        connections.iter().map(|(tuple, connection)| flow(tuple, connection, &scene)).collect();
     flows.sort_by(|a, b| (a.verdict == "in_sync", &a.client).cmp(&(b.verdict == "in_sync", &b.client)));
     flows.truncate(limit);
     Ok(Flows { pair: name, carried: true, counts: sum.counts(), flows })
@@ -78,17 +75,16 @@ pub(super) fn sums(shared: &Shared) -> Result<Vec<(String, Sum)>, DataplaneError
     if carrying.is_empty() {
         return Ok(Vec::new());
     }
-    let connections = shared.plane.all_connections()?;
     let now = boottime();
     let mut sums: HashMap<u32, (Scene, Sum)> = carrying
         .iter()
         .map(|facts| (facts.id.0, (shared.plane.scene(facts.id, now), Sum::default())))
         .collect();
-    for (_, connection) in &connections {
+    shared.plane.each_connection(|_, connection| {
         if let Some((scene, sum)) = sums.get_mut(&connection.pair) {
             sum.add(connection, scene);
         }
-    }
+    })?;
     let named =
         carrying.iter().filter_map(|facts| Some((facts.config.name.clone(), sums.remove(&facts.id.0)?.1)));
     Ok(named.collect())
@@ -144,6 +140,15 @@ fn flow(tuple: &Tuple, connection: &Connection, scene: &Scene) -> Flow {
 fn judged(connection: &Connection, scene: &Scene) -> (Verdict, Why) {
     let verdict = Verdict::from_u32(connection.verdict).unwrap_or(Verdict::Lost);
     let why = Why::from_u32(connection.why).unwrap_or(Why::Well);
+    if verdict != Verdict::Lost && connection.is_lost(scene) {
+        // No packet has come by since that would have noticed; its client was told.
+        let known = connection.knows(scene.speaker, scene);
+        return match why {
+            Why::Well if known => (Verdict::Lost, Why::Behind),
+            Why::Well => (Verdict::Lost, Why::Older),
+            why => (Verdict::Lost, why),
+        };
+    }
     if verdict != Verdict::InSync {
         return (verdict, why);
     }

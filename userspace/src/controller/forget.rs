@@ -20,12 +20,9 @@ pub(super) async fn forget(shared: Arc<Shared>) {
         let plane = Arc::clone(&shared.plane);
         let swept = tokio::task::spawn_blocking(move || {
             let now = boottime();
-            for (tuple, connection) in plane.all_connections()? {
-                if connection.is_past(&plane.scene(PairId(connection.pair), now)) {
-                    plane.forget_connection(&tuple)?;
-                }
-            }
-            Ok::<(), crate::dataplane::DataplaneError>(())
+            plane.forget_connections(|connection| {
+                connection.is_past(&plane.scene(PairId(connection.pair), now))
+            })
         });
         if let Ok(Err(error)) = swept.await {
             tracing::warn!(%error, "the table of TCP connections cannot be tidied up: it may fill");

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use aya::maps::MapData;
 use hotpair_abi::maps::{PAIR_COMPARE, PAIR_FIRST, Tuple};
-use hotpair_abi::tcp::connection::{Connection, Scene};
+use hotpair_abi::tcp::connection::{CLOSED, Connection, Scene};
 use hotpair_abi::{PairId, Slot, voice};
 
 use super::{Dataplane, DataplaneError, rows, sys};
@@ -13,34 +13,59 @@ use super::{Dataplane, DataplaneError, rows, sys};
 const AT_ONCE: usize = 4096;
 
 impl Dataplane {
-    /// The connections of a pair, each as it was at one moment.
+    /// The connections of a pair that are not over, each as it was at one moment.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn connections(&self, id: PairId) -> Result<Vec<(Tuple, Connection)>, DataplaneError> {
-        let mut found = self.all_connections()?;
-        found.retain(|(_, connection)| connection.pair == id.0);
+        let mut found = Vec::new();
+        // Where they come and go, most are over, and the table is large: they are not carried along.
+        self.each_connection(|tuple, connection| {
+            if connection.pair == id.0 && connection.flags & CLOSED == 0 {
+                found.push((*tuple, *connection));
+            }
+        })?;
         Ok(found)
     }
 
-    /// The connections of all pairs.
+    /// The connections of all pairs, those that are over as well.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn all_connections(&self) -> Result<Vec<(Tuple, Connection)>, DataplaneError> {
-        let failed = |source| DataplaneError::kernel("reading CONNECTIONS", source);
-        let map = self.connections_map()?;
-        sys::lookup_all::<Tuple, Connection>(map.fd().as_fd(), AT_ONCE).map_err(failed)
+        let mut found = Vec::new();
+        self.each_connection(|tuple, connection| found.push((*tuple, *connection)))?;
+        Ok(found)
     }
 
-    /// Forgets a connection. Success when there is none.
+    /// Shows all of them, as [`Dataplane::all_connections`] has them.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn forget_connection(&self, tuple: &Tuple) -> Result<(), DataplaneError> {
+    pub fn each_connection(&self, mut look: impl FnMut(&Tuple, &Connection)) -> Result<(), DataplaneError> {
         let map = self.connections_map()?;
-        sys::delete(map.fd().as_fd(), tuple)
-            .map_err(|source| DataplaneError::kernel("forgetting a connection", source))
+        let look = |tuple: &Tuple, connection: &Connection| {
+            look(tuple, connection);
+            Ok(())
+        };
+        sys::for_each(map.fd().as_fd(), AT_ONCE, look)
+            .map_err(|source| DataplaneError::kernel("reading CONNECTIONS", source))
+    }
+
+    /// Forgets the connections of which this is so. Each is looked at again before it goes: since it was read, its client may
+    /// have used the port again, and what has begun anew must not be forgotten.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forget_connections(&self, is_past: impl Fn(&Connection) -> bool) -> Result<(), DataplaneError> {
+        let map = self.connections_map()?;
+        let map = map.fd().as_fd();
+        let look = |tuple: &Tuple, connection: &Connection| {
+            let still = || sys::lookup(map, tuple).map(|now| now.is_some_and(|now| is_past(&now)));
+            if is_past(connection) && still()? { sys::delete(map, tuple) } else { Ok(()) }
+        };
+        sys::for_each(map, AT_ONCE, look)
+            .map_err(|source| DataplaneError::kernel("forgetting connections", source))
     }
 
     fn connections_map(&self) -> Result<MapData, DataplaneError> {

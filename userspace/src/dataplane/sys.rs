@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -152,12 +153,29 @@ pub(super) fn set_device(
 /// BPF_F_LOCK: a value is copied under its own lock.
 const LOCK: u64 = 4;
 
-/// Everything that is in a hash map whose values have a lock, each value as it was at one moment.
-pub(super) fn lookup_all<K: aya::Pod, V: aya::Pod>(
+/// What a map whose values have a lock has under a key, as it was at one moment.
+pub(super) fn lookup<K: aya::Pod, V: aya::Pod>(map: impl AsFd, key: &K) -> io::Result<Option<V>> {
+    let mut value = MaybeUninit::<V>::uninit();
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    attr.__bindgen_anon_2.flags = LOCK;
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        // SAFETY: the kernel has written all of it, and it is plain data.
+        Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Shows everything that is in a hash map whose values have a lock, each value as it was at one moment. What is shown may be
+/// deleted meanwhile.
+pub(super) fn for_each<K: aya::Pod, V: aya::Pod>(
     map: BorrowedFd<'_>,
     at_once: usize,
-) -> io::Result<Vec<(K, V)>> {
-    let mut all = Vec::new();
+    mut look: impl FnMut(&K, &V) -> io::Result<()>,
+) -> io::Result<()> {
     let mut keys: Vec<K> = Vec::with_capacity(at_once);
     let mut values: Vec<V> = Vec::with_capacity(at_once);
     // Where the kernel is to go on: its own business, as large as a key at most.
@@ -185,9 +203,11 @@ pub(super) fn lookup_all<K: aya::Pod, V: aya::Pod>(
             keys.set_len(count);
             values.set_len(count);
         }
-        all.extend(keys.iter().copied().zip(values.iter().copied()));
+        for (key, value) in keys.iter().zip(&values) {
+            look(key, value)?;
+        }
         if last {
-            return Ok(all);
+            return Ok(());
         }
         begun = true;
         std::mem::swap(&mut from, &mut next);

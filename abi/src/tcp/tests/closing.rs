@@ -72,7 +72,7 @@ fn a_standby_that_resets_is_not_waited_for() {
     assert_eq!(wire.member(0, say(1, 11)).client, None);
     let heard = wire.member(1, say(1, 1).with(RST)).client.expect("what waited");
     assert_eq!((heard.ack, heard.flags & RST), (11, 0));
-    assert_eq!(wire.connection.verdict, Verdict::Unprotected as u32);
+    assert_eq!(wire.connection.verdict, Verdict::Diverged as u32);
 }
 
 #[test]
@@ -95,6 +95,10 @@ fn a_row_is_forgotten_when_nobody_speaks_of_it_any_more() {
     assert!(!past(&lost, 61), "it goes on");
     lost.scene.since_ns[1] = lost.scene.now_ns + 1;
     assert!(!past(&lost, 59) && past(&lost, 61));
+    // Two takeovers in which nobody has said anything on it: the same slot speaks again, and another member is in it.
+    let mut silent = Wire::open();
+    silent.scene.since_ns = [silent.scene.now_ns + 1; 2];
+    assert!(!past(&silent, 59) && past(&silent, 61));
 }
 
 #[test]

@@ -86,6 +86,33 @@ fn a_port_whose_connection_was_lost_at_a_takeover_can_be_used_again() {
 }
 
 #[test]
+fn a_port_can_be_used_again_after_two_takeovers_in_silence() {
+    let mut wire = Wire::open();
+    let syn = Segment { seq: 5, flags: SYN, ..Segment::default() };
+    wire.scene.since_ns = [wire.scene.now_ns + 1; 2];
+    assert!(wire.connection.is_begun_anew_by(&syn, &wire.scene));
+}
+
+#[test]
+fn a_syn_that_nobody_answered_before_a_member_came_is_the_first_one_when_it_is_repeated() {
+    for new in [0, 1] {
+        let mut wire = Wire::new();
+        wire.syn();
+        let syn = Segment { seq: C, flags: SYN, ..Segment::default() };
+        assert_eq!(wire.member(1, say(0, 1).with(SYN)).client, None, "held");
+        assert!(!wire.connection.is_begun_anew_by(&syn, &wire.scene), "the same members know it already");
+        // Whoever was to speak is dead; a member comes, into either slot.
+        wire.scene.since_ns[new] = wire.scene.now_ns + 1;
+        wire.pass(1_000_000_000);
+        assert!(wire.connection.is_begun_anew_by(&syn, &wire.scene));
+        wire.syn();
+        assert_eq!(wire.member(0, say(0, 1).with(SYN)).client, None);
+        assert!(wire.member(1, say(0, 1).with(SYN)).client.is_some());
+        assert_eq!(verdict(&wire), (Verdict::InSync as u32, Why::Well as u32));
+    }
+}
+
+#[test]
 fn a_member_that_came_after_the_syn_is_not_taken_for_its_predecessor() {
     let mut wire = Wire::new();
     wire.syn();

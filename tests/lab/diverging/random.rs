@@ -1,43 +1,14 @@
-//! A service whose members answer with different bytes: noticed, never in the way, and never mixed.
+//! A service that answers with random bytes.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hotpair::api::types::Flows;
-use hotpair_tests::lab::Lab;
 use hotpair_tests::stream::{Conversation, PORT};
 use hotpair_tests::wait::wait_until;
 
+use super::{DIVERGED, SOON, counter, flows, is_reset, kill};
 use crate::scenario::protected;
 use crate::takeover::{open, patient};
-
-const SOON: Duration = Duration::from_secs(5);
-const DIVERGED: &str = "the members send different bytes";
-
-fn flows(lab: &Lab) -> Result<Vec<(String, String)>> {
-    let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
-    Ok(flows.flows.into_iter().map(|flow| (flow.verdict, flow.why)).collect())
-}
-
-fn counter(lab: &Lab, name: &str) -> Result<u64> {
-    let counters = lab.show()?.counters;
-    Ok(counters.iter().find(|count| count.name == name).map_or(0, |count| count.packets))
-}
-
-/// Kills the primary and waits until the other one serves.
-fn kill(lab: &Lab) -> Result<()> {
-    let old = lab.primary()?;
-    old.kill()?;
-    lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
-    Ok(())
-}
-
-fn is_reset(talk: Result<()>) -> Result<()> {
-    let error = talk.err().context("the connection cannot go on")?;
-    ensure!(format!("{error:#}").contains("reset"), "reset, not a silence and not wrong bytes: {error:#}");
-    Ok(())
-}
 
 #[test]
 fn members_that_answer_differently_are_noticed_and_their_connection_is_reset() -> Result<()> {
