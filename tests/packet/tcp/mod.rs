@@ -4,4 +4,5 @@
 pub(crate) mod conversation;
 mod counters;
 mod full;
+mod news;
 pub(crate) mod wire;
