@@ -3,6 +3,7 @@
 
 pub(crate) mod conversation;
 mod counters;
+mod extended;
 mod full;
 mod news;
 pub(crate) mod wire;
