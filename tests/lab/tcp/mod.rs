@@ -7,6 +7,7 @@ mod opening;
 mod redis;
 mod shapes;
 mod standby;
+mod ungated;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
