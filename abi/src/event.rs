@@ -1,5 +1,7 @@
 //! Events: what the data plane tells the controller at once. Never one per packet.
 
+use crate::maps::Tuple;
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -15,6 +17,14 @@ pub enum Kind {
     /// A member's heartbeat says another state than was told last. One a millisecond and member at most: what changes
     /// faster is told with the next heartbeat after that. Data: byte 0 the new state.
     StateChanged = 5,
+    /// The gate of a TCP connection has opened: the standby is late with it, and not waited for any more. Slot: the
+    /// standby's. Data: [`of_connection`].
+    GateOpened = 6,
+    /// The standby has caught up with a TCP connection, and is waited for again. Slot: the standby's. Data:
+    /// [`of_connection`].
+    GateClosed = 7,
+    /// The members have sent different bytes on a TCP connection. Slot: the standby's. Data: [`of_connection`].
+    Diverged = 8,
 }
 
 impl Kind {
@@ -27,6 +37,9 @@ impl Kind {
             3 => Some(Kind::AddressConflict),
             4 => Some(Kind::LatchTripped),
             5 => Some(Kind::StateChanged),
+            6 => Some(Kind::GateOpened),
+            7 => Some(Kind::GateClosed),
+            8 => Some(Kind::Diverged),
             _ => None,
         }
     }
@@ -53,6 +66,19 @@ pub struct Event {
 }
 
 const _: () = assert!(size_of::<Event>() == 56);
+
+/// The data of an event about a TCP connection: the client's 16-byte address, its port, the port it has called (both in
+/// network byte order), then four zero bytes.
+#[inline(always)]
+#[must_use]
+pub const fn of_connection(tuple: &Tuple) -> [u8; 24] {
+    let r = tuple.remote.bytes();
+    let p = tuple.ports.to_ne_bytes();
+    [
+        r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15],
+        p[0], p[1], p[2], p[3], 0, 0, 0, 0,
+    ]
+}
 
 #[cfg(feature = "user")]
 // SAFETY: repr(C) integers and byte arrays without padding: every bit pattern is a value.

@@ -132,8 +132,9 @@ pub struct Member {
     pub told_ns: u64,
     /// Boot id before the present one, 0 for none: what still comes of it is a replay.
     pub boot_id_before: u64,
-    /// Zero; makes a member two cache lines.
-    pub reserved: [u64; 3],
+    /// CLOCK_BOOTTIME (nanoseconds) of the last events about TCP connections with this member as the standby, one of each
+    /// kind a second at most: that a gate has opened, has closed again, that the members differ.
+    pub tcp_event_ns: [u64; 3],
 }
 
 /// Value of `PORTS`: whose tap it is.

@@ -12,6 +12,7 @@ use hotpair_abi::count::Counter;
 use hotpair_abi::heartbeat::State;
 use hotpair_abi::maps::Host;
 use hotpair_abi::{ABI_VERSION, Epoch, GATEWAY_MAC, PairId, RoleWord, Slot};
+use hotpair_tests::bpf;
 use hotpair_tests::netns::ip_batch;
 
 use crate::bench::{
@@ -45,6 +46,45 @@ fn number(frame: &[u8]) -> Option<u32> {
     is_question.then(|| u32::from_be_bytes(frame[42..46].try_into().expect("four bytes")))
 }
 
+/// Sends numbered questions for as long as this lasts, and sees every one of them come out of both taps.
+fn while_questions_flow(client: &Raw, taps: &[Tap; 2], what: impl FnOnce() + Send) {
+    let done = AtomicBool::new(false);
+    let (sent, seen) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = [0u32; 2];
+            loop {
+                let last = done.load(Ordering::Acquire);
+                let mut idle = true;
+                for (slot, tap) in taps.iter().enumerate() {
+                    while let Some(frame) = tap.try_receive() {
+                        if let Some(number) = number(&frame) {
+                            assert_eq!(number, seen[slot], "a question is missing at slot {slot}");
+                            seen[slot] += 1;
+                        }
+                        idle = false;
+                    }
+                }
+                if idle && last {
+                    return seen;
+                }
+            }
+        });
+        let opener = scope.spawn(what);
+        let mut sent = 0;
+        while !opener.is_finished() {
+            client.send(&question(sent));
+            sent += 1;
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        done.store(true, Ordering::Release);
+        opener.join().expect("it is done");
+        (sent, reader.join().expect("no question is missing"))
+    });
+    assert!(sent > 100, "only {sent} questions meanwhile");
+    assert_eq!(seen, [sent; 2]);
+}
+
 #[test]
 fn a_restarted_controller_adopts_everything_and_no_packet_is_lost() {
     alone(|| {
@@ -56,57 +96,79 @@ fn a_restarted_controller_adopts_everything_and_no_packet_is_lost() {
         bench.tap(WEB, Slot::Zero).receive("the heartbeat", |frame| frame.len() == 90);
         let Bench { plane, uplink, client, taps } = bench;
         drop(plane);
-        let done = AtomicBool::new(false);
-        let (sent, seen) = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                let mut seen = [0u32; 2];
-                loop {
-                    let last = done.load(Ordering::Acquire);
-                    let mut idle = true;
-                    for (slot, tap) in taps[0].iter().enumerate() {
-                        while let Some(frame) = tap.try_receive() {
-                            if let Some(number) = number(&frame) {
-                                assert_eq!(number, seen[slot], "a question is missing at slot {slot}");
-                                seen[slot] += 1;
-                            }
-                            idle = false;
-                        }
-                    }
-                    if idle && last {
-                        return seen;
-                    }
-                }
-            });
-            let opener = scope.spawn(|| {
-                for _ in 0..5 {
-                    let (plane, opened) = open(&bpf_dir(), &uplink, MAX_PAIRS).expect("adopting");
-                    assert_eq!(opened, Opened::Adopted);
-                    assert_eq!(plane.role(WEB), word);
-                    let names: Vec<_> = plane.pairs().into_iter().map(|(id, name)| (id.0, name)).collect();
-                    assert_eq!(names, [(0, "web".to_owned()), (1, "db".to_owned()), (2, "away".to_owned())]);
-                    let member = plane.member(WEB, Slot::One);
-                    assert_eq!((member.boot_id, member.sequence), (7, 70));
-                }
-            });
-            let mut sent = 0;
-            while !opener.is_finished() {
-                client.send(&question(sent));
-                sent += 1;
-                std::thread::sleep(std::time::Duration::from_micros(100));
+        while_questions_flow(&client, &taps[0], || {
+            for _ in 0..5 {
+                let (plane, opened) = open(&bpf_dir(), &uplink, MAX_PAIRS).expect("adopting");
+                assert_eq!(opened, Opened::Adopted);
+                assert_eq!(plane.role(WEB), word);
+                let names: Vec<_> = plane.pairs().into_iter().map(|(id, name)| (id.0, name)).collect();
+                assert_eq!(names, [(0, "web".to_owned()), (1, "db".to_owned()), (2, "away".to_owned())]);
+                let member = plane.member(WEB, Slot::One);
+                assert_eq!((member.boot_id, member.sequence), (7, 70));
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            done.store(true, Ordering::Release);
-            opener.join().expect("five adoptions");
-            (sent, reader.join().expect("no question is missing"))
         });
-        assert!(sent > 100, "only {sent} questions while it was adopted");
-        assert_eq!(seen, [sent; 2]);
         let (plane, _) = open(&bpf_dir(), &uplink, MAX_PAIRS).expect("adopting");
         // The new controller's hands work.
         plane.set_role(WEB, word.with_epoch(Epoch(42)).with_mirror(false));
         client.send(&question(0));
         taps[0][1].receive("the active one's question", |frame| number(frame) == Some(0));
         assert_eq!(taps[0][0].sees(|frame| number(frame).is_some()), None);
+    });
+}
+
+/// The ids of the programs that run: at each pinned link, and in each pair's devmap; by where they run.
+fn running() -> Vec<(String, u32)> {
+    let named = |dir: &str| -> Vec<(String, std::path::PathBuf)> {
+        let pins = std::fs::read_dir(bpf_dir().join(dir)).expect("pins").map(|pin| pin.expect("a pin"));
+        pins.map(|pin| (pin.file_name().to_string_lossy().into_owned(), pin.path())).collect()
+    };
+    let of_link =
+        |(name, pin): (String, std::path::PathBuf)| (name, bpf::program_of_link(&pin).expect("a link"));
+    let mut running: Vec<_> = named("links").into_iter().map(of_link).collect();
+    for (pair, pin) in named("groups") {
+        let map = MapData::from_pin(pin).expect("a devmap");
+        for slot in 0..2 {
+            let [_, id] = bpf::get(map.fd(), slot).expect("a tap in the devmap");
+            running.push((format!("{pair}-{slot}-devmap"), id));
+        }
+    }
+    running.sort();
+    running
+}
+
+#[test]
+fn an_upgrade_replaces_every_program_where_it_runs_and_no_packet_is_lost() {
+    alone(|| {
+        let bench = Bench::new();
+        // Its copies pass through `to_guest`.
+        bench.plane.put_pair(WEB, &PairSetup { tcp: true, ..setup(WEB, "web") }).expect("a pair");
+        let Bench { plane, uplink, client, taps } = bench;
+        let is = |plane: &Dataplane, name: &str| {
+            bpf::program_id(plane.program_fd(name).expect("it is loaded")).expect("its id")
+        };
+        let old = running();
+        let (links, devmaps) = (1 + 3 * 2 * 2, 3 * 2);
+        assert_eq!(old.len(), links + devmaps, "{old:?}");
+        drop(plane);
+        // Loaded once more, the programs are others to the kernel, as those of a newer build are.
+        while_questions_flow(&client, &taps[0], || {
+            let (plane, opened) = open(&bpf_dir(), &uplink, MAX_PAIRS).expect("adopting");
+            assert_eq!(opened, Opened::Adopted);
+            let new = running();
+            for ((place, before), (same, now)) in old.iter().zip(&new) {
+                assert_eq!(place, same);
+                let expected = match place.rsplit('-').next() {
+                    Some("uplink") => is(&plane, "from_uplink"),
+                    Some("ingress") => is(&plane, "from_guest"),
+                    Some("egress") => is(&plane, "to_guest_from_host"),
+                    // Only WEB carries connections over.
+                    Some("devmap") if place.starts_with("0-") => is(&plane, "to_guest"),
+                    _ => 0,
+                };
+                assert_eq!(*now, expected, "{place}: of {new:?}");
+                assert!(now != before || expected == 0, "{place} still has the old program");
+            }
+        });
     });
 }
 

@@ -4,11 +4,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya_obj::generated::bpf_attach_type::{BPF_TCX_INGRESS, BPF_XDP};
 use aya_obj::generated::bpf_prog_type::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP};
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_info};
 
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// Each frame is a real one: what the program decides is done to it.
@@ -107,6 +108,55 @@ pub fn set(map: impl AsFd, key: u32, value: &[u32]) -> Result<()> {
     attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot set an element of a map")?;
     Ok(())
+}
+
+/// The element of a map with `u32` keys: two words, as a devmap has (the interface and the program's id).
+///
+/// # Errors
+/// When there is none, or the kernel refuses.
+pub fn get(map: impl AsFd, key: u32) -> io::Result<[u32; 2]> {
+    let mut value = [0; 2];
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
+}
+
+/// What the kernel says of an object.
+fn info<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.info.bpf_fd = object.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<T>() as u32;
+    attr.info.info = std::ptr::from_mut(info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+/// A program's id.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: a structure of plain integers; zeroed pointers say that nothing more is wanted.
+    let mut of: bpf_prog_info = unsafe { std::mem::zeroed() };
+    info(program, &mut of)?;
+    Ok(of.id)
+}
+
+/// The id of the program that a pinned link runs.
+///
+/// # Errors
+/// When it is no link, or the kernel refuses.
+pub fn program_of_link(pin: &Path) -> Result<u32> {
+    let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    let link = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned).context("cannot open the link")?;
+    // SAFETY: a structure of plain integers.
+    let mut of: bpf_link_info = unsafe { std::mem::zeroed() };
+    info(link.as_fd(), &mut of).context("nothing is known of the link")?;
+    Ok(of.prog_id)
 }
 
 /// Runs an XDP program on `times` live copies of a frame, as if they had come in through the interface; what it

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::generated::{
 };
 use hotpair_abi::checksum::fold64;
 use hotpair_abi::count::Counter;
+use hotpair_abi::event::Kind;
 use hotpair_abi::packet::{Bytes, Ip, Link};
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::from_member::{
@@ -20,7 +21,7 @@ use crate::count::{Exit, count, row};
 use crate::from_guest::Member;
 use crate::packet::TcFrame;
 use crate::tcp::pure::{Ends, full_checksum, is_partial};
-use crate::tcp::{From, Scratch, key, late, locked, lookup, pure, read, scene, sum};
+use crate::tcp::{From, Scratch, key, late, locked, lookup, news, pure, read, scene, sum};
 use crate::{maps, out, role};
 
 /// The frame belongs to no known connection, or nothing may be decided about it now.
@@ -134,7 +135,10 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
         return member.drop(Counter::TcpRewriteFailed);
     };
     match scratch.compared {
-        DIFFER => count(row, Counter::TcpDiverged),
+        DIFFER => {
+            count(row, Counter::TcpDiverged);
+            news::tell(Kind::Diverged, member.port.pair, member.word, scratch);
+        }
         ANEW => count(row, Counter::TcpCompareSkipped),
         _ => {}
     }
@@ -146,9 +150,11 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
     }
     if scratch.outcome.news & OPENED != 0 {
         count(row, Counter::TcpGateOpened);
+        news::tell(Kind::GateOpened, member.port.pair, member.word, scratch);
     }
     if scratch.outcome.news & CLOSED_AGAIN != 0 {
         count(row, Counter::TcpGateClosed);
+        news::tell(Kind::GateClosed, member.port.pair, member.word, scratch);
     }
     let how = scratch.outcome.how;
     let tells = scratch.outcome.tell_slot != NOBODY;

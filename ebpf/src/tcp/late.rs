@@ -7,6 +7,7 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_loop};
 use hotpair_abi::count::Counter;
+use hotpair_abi::event::Kind;
 use hotpair_abi::packet::{ETH_IPV4, ETH_IPV6};
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::from_member::OPENED;
@@ -16,7 +17,7 @@ use hotpair_abi::{GATEWAY_MAC, Mac, voice};
 use crate::count::{count, row};
 use crate::packet::TcFrame;
 use crate::tcp::pure::{Ends, is_partial, write};
-use crate::tcp::{Scratch, locked, scene};
+use crate::tcp::{Scratch, locked, news, scene};
 use crate::{maps, role};
 
 /// The longest time in which nobody looks, nanoseconds: a pair that allows its standby more must not make others wait.
@@ -125,6 +126,7 @@ fn look(id: u32, connection: *mut Connection, scratch: &mut Scratch) -> u32 {
     scratch.mac = mac;
     if scratch.outcome.news & OPENED != 0 {
         count(row(id), Counter::TcpGateOpened);
+        news::tell(Kind::GateOpened, id, word, scratch);
     }
     what
 }

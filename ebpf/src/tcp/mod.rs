@@ -4,6 +4,7 @@
 pub mod from_client;
 pub mod from_member;
 pub mod late;
+pub mod news;
 pub mod plan;
 pub mod pure;
 pub mod quoted;

@@ -7,6 +7,7 @@ mod opening;
 mod redis;
 mod shapes;
 mod standby;
+mod ungated;
 mod visits;
 
 use std::sync::Arc;

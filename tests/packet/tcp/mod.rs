@@ -3,7 +3,9 @@
 
 pub(crate) mod conversation;
 mod counters;
+mod extended;
 mod full;
 mod modes;
+mod news;
 mod quoted;
 pub(crate) mod wire;

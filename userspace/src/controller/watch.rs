@@ -141,6 +141,26 @@ async fn watch_plane(shared: Arc<Shared>, mut events: crate::dataplane::Events) 
                 let address = address_text(&event);
                 tracing::error!(%pair, "somebody else on the uplink claims the entry address {address}");
             }
+            Some(Kind::GateOpened) => {
+                let connection = connection_text(&event);
+                tracing::warn!(
+                    %pair, slot,
+                    "the standby is late with the connection {connection}: acknowledgements do not wait for it until it \
+                     has caught up, and no more is told of it within a second (`tcp_gate_opened` counts)"
+                );
+            }
+            Some(Kind::GateClosed) => {
+                let connection = connection_text(&event);
+                tracing::info!(%pair, slot, "the standby has caught up with the connection {connection}");
+            }
+            Some(Kind::Diverged) => {
+                let connection = connection_text(&event);
+                tracing::warn!(
+                    %pair, slot,
+                    "the members have sent different bytes on the connection {connection}: a takeover will reset it \
+                     (`tcp_diverged` counts, `hotpair flows` lists)"
+                );
+            }
             None => tracing::warn!(kind = event.kind, "the data plane reports something unknown"),
         }
     }
@@ -151,6 +171,16 @@ fn address_text(event: &PlaneEvent) -> String {
     key.copy_from_slice(&event.data[..16]);
     let address = std::net::Ipv6Addr::from(key);
     address.to_ipv4_mapped().map_or_else(|| address.to_string(), |v4| v4.to_string())
+}
+
+/// The client's end, and the port that it has called.
+fn connection_text(event: &PlaneEvent) -> String {
+    let port = |at: usize| u16::from_be_bytes([event.data[at], event.data[at + 1]]);
+    let mut address = address_text(event);
+    if address.contains(':') {
+        address = format!("[{address}]");
+    }
+    format!("{address}:{} to port {}", port(16), port(18))
 }
 
 fn mac_text(event: &PlaneEvent) -> String {

@@ -2,6 +2,7 @@
 
 mod closing;
 mod comparing;
+mod drifting;
 mod first;
 mod losing;
 mod opening;
