@@ -139,7 +139,7 @@ fn launch(options: &Options, member: &Member, place: &Place) -> Result<()> {
     let mut command = Command::new(env::current_exe()?);
     command.arg("machine").arg("--lab").arg(&options.lab).arg("--agent").arg(&options.agent);
     command.arg("--interval").arg(&options.interval).arg("--linger").arg(&options.linger);
-    for (flag, given) in [("--redis", options.redis), ("--alike", options.alike)] {
+    for (flag, given) in [("--redis", options.redis), ("--renumbered", options.renumbered)] {
         command.args(given.then_some(flag));
     }
     if let Some(owner) = options.owner {
