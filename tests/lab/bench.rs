@@ -1,9 +1,9 @@
-//! The benchmarks that need a lab still measure, everything once or twice. How fast it was, a test does
+//! The benchmarks that need a lab still measure, everything a few times. How fast it was, a test does
 //! not say.
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use hotpair_tests::bench::{Figure, Machine, failover, tcp};
+use hotpair_tests::bench::{Figure, Machine, failover, scale, tcp};
 
 #[derive(Parser)]
 struct Line {
@@ -92,5 +92,45 @@ fn the_tcp_benchmark_measures_every_way_and_every_client() -> Result<()> {
         figure(&format!("timeout 1s: {client}, stall beyond detection"))?;
     }
     ensure!(figure("timeout 1s: detection")?.min > 100.0);
+    Ok(())
+}
+
+#[derive(Parser)]
+struct ScaleLine {
+    #[command(flatten)]
+    options: scale::Options,
+}
+
+#[test]
+fn the_scale_benchmark_measures_every_number_of_pairs() -> Result<()> {
+    if !crate::may_run("the_scale_benchmark_measures_every_number_of_pairs") {
+        return Ok(());
+    }
+    let line = "bench --pairs 1,20 --rounds 2 --frames 2000 --rest 300ms";
+    let options = ScaleLine::try_parse_from(line.split(' '))?.options;
+    let sheet = scale::run(&options, Machine::here("a test"))?;
+    let out = tempfile::tempdir()?;
+    sheet.publish(out.path())?;
+    let json = std::fs::read_to_string(out.path().join("scale.json"))?;
+    let figures: Vec<Figure> = serde_json::from_str(&json)?;
+    let figure = |name: String| -> Result<&Figure> {
+        figures.iter().find(|figure| figure.name == name).with_context(|| format!("no {name} in {json}"))
+    };
+    for pairs in ["1 pair", "20 pairs"] {
+        for what in ["frames for one of them", "frames for all of them at random"] {
+            let figure = figure(format!("{pairs}: {what}"))?;
+            ensure!(figure.runs == 2 && figure.min > 0.0, "{figure:?}");
+            ensure!(figure.ratio.is_some() == (pairs != "1 pair"), "{figure:?}");
+        }
+        let at_rest = |what: &str| figure(format!("{pairs}, beating every 2ms: {what}"));
+        for what in ["memory of the controller", "memory of the maps"] {
+            let figure = at_rest(what)?;
+            ensure!(figure.runs == 3 && figure.min > 0.0, "{figure:?}");
+        }
+        // A tick of the processor's account is 10 ms, and may not come in a third of a second.
+        let (whole, engine) = (at_rest("processor")?, at_rest("of that, the engine")?);
+        ensure!(whole.max > 0.0 && whole.max >= engine.max, "{whole:?}, {engine:?}");
+    }
+    ensure!(std::fs::read_to_string(out.path().join("scale.svg"))?.ends_with("</svg>\n"));
     Ok(())
 }

@@ -175,10 +175,8 @@ fn told_of_connections(lab: &Lab) -> Result<(Vec<Carried>, String)> {
     Ok((told.iter().filter_map(|record| record.connections).collect(), text))
 }
 
-#[test]
-fn switchovers_in_the_middle_of_everything_are_invisible() -> Result<()> {
-    let name = "switchovers_in_the_middle_of_everything_are_invisible";
-    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+/// A download, an upload and requests, each over a connection of its own, go on for as long as this lasts.
+fn in_the_middle_of_everything(lab: &Lab, what: impl FnOnce() -> Result<()>) -> Result<()> {
     let over = Arc::new(AtomicBool::new(false));
     type Talk = fn(&mut Conversation) -> Result<()>;
     let talks: [(&str, Talk); 3] = [
@@ -188,7 +186,7 @@ fn switchovers_in_the_middle_of_everything_are_invisible() -> Result<()> {
     ];
     let mut talking = Vec::new();
     for (index, (what, talk)) in talks.into_iter().enumerate() {
-        let mut conversation = open(&lab, index % 2 == 1)?;
+        let mut conversation = open(lab, index % 2 == 1)?;
         let over = Arc::clone(&over);
         talking.push(thread::spawn(move || -> Result<()> {
             let mut rounds = 0;
@@ -200,11 +198,7 @@ fn switchovers_in_the_middle_of_everything_are_invisible() -> Result<()> {
             Ok(())
         }));
     }
-    for _ in 0..4 {
-        thread::sleep(Duration::from_millis(200));
-        lab.must(&["switchover", "web"])?;
-        lab.wait_protected()?;
-    }
+    let done = what();
     thread::sleep(Duration::from_millis(200));
     over.store(true, Ordering::Relaxed);
     for talk in talking {
@@ -223,6 +217,42 @@ fn switchovers_in_the_middle_of_everything_are_invisible() -> Result<()> {
             error
         })?;
     }
+    done
+}
+
+#[test]
+fn switchovers_in_the_middle_of_everything_are_invisible() -> Result<()> {
+    let name = "switchovers_in_the_middle_of_everything_are_invisible";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    in_the_middle_of_everything(&lab, || {
+        for _ in 0..4 {
+            thread::sleep(Duration::from_millis(200));
+            lab.must(&["switchover", "web"])?;
+            lab.wait_protected()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_failover_that_somebody_asks_for_carries_what_is_being_said() -> Result<()> {
+    let name = "a_failover_that_somebody_asks_for_carries_what_is_being_said";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let old = lab.primary()?;
+    in_the_middle_of_everything(&lab, || {
+        thread::sleep(Duration::from_millis(300));
+        lab.must(&["failover", "web"])?;
+        ensure!(lab.pair()?.primary == Some(old.slot() ^ 1), "at once");
+        thread::sleep(Duration::from_millis(300));
+        // They go on while the old primary is fenced and another member is made.
+        lab.wait_protected().map(drop)
+    })?;
+    ensure!(!old.is_alive() && lab.machine(old.slot())?.generation() > old.generation());
+    let history = lab.history()?;
+    let failovers: Vec<_> = history.iter().filter(|line| line.kind == RecordKind::Failover).collect();
+    let [failover] = failovers[..] else { anyhow::bail!("{failovers:?}") };
+    ensure!(failover.detected_by.as_deref() == Some("operator"), "{failover:?}");
+    ensure!(told_of_connections(&lab)?.0 == [Carried { went_on: 3, reset: 0 }], "{history:?}");
     Ok(())
 }
 

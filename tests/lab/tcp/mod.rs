@@ -2,6 +2,7 @@
 
 mod bulk;
 mod chain;
+mod forgotten;
 mod loss;
 mod opening;
 mod redis;

@@ -42,7 +42,7 @@ pub(super) struct Plan {
     pub(super) redis: bool,
     pub(super) tls: bool,
     pub(super) iperf3: bool,
-    pub(super) alike: bool,
+    pub(super) renumbered: bool,
     pub(super) cable: bool,
     /// So many pairs whose members are a [`crate::herd`], instead of one with machines.
     pub(super) herd: usize,
@@ -74,7 +74,7 @@ impl Default for Builder {
                 redis: false,
                 tls: false,
                 iperf3: false,
-                alike: false,
+                renumbered: false,
                 cable: false,
                 herd: 0,
             },
@@ -210,11 +210,11 @@ impl Builder {
         self
     }
 
-    /// The machines number their connections as namespaces of one kernel do, nearly alike: for clients without
-    /// timestamps, to whom a SYN cookie cannot offer the options that the other member offers.
+    /// The machine in slot 1 moves its sequence numbers on their way, more than 2^31, instead of using SYN cookies: for clients
+    /// without timestamps, to whom a cookie cannot offer the options that the other member offers.
     #[must_use]
-    pub fn alike(mut self) -> Self {
-        self.plan.alike = true;
+    pub fn renumbered(mut self) -> Self {
+        self.plan.renumbered = true;
         self
     }
 
@@ -339,7 +339,7 @@ impl Plan {
         .chain(self.redis.then(|| "--redis".to_owned()))
         .chain(self.tls.then(|| "--tls".to_owned()))
         .chain(self.iperf3.then(|| "--iperf3".to_owned()))
-        .chain(self.alike.then(|| "--alike".to_owned()))
+        .chain(self.renumbered.then(|| "--renumbered".to_owned()))
         .collect()
     }
 }

@@ -51,13 +51,14 @@ pub(super) fn configure(member: &Member, mtu: u32) -> Result<()> {
 }
 
 /// Namespaces of one kernel share its secrets: they would give connections nearly the same numbers, which no two real
-/// machines do. So slot 0's clock for timestamps has no random offset, slot 1's sequence numbers are SYN cookies (up to
-/// 2^31 away from slot 0's), and their windows are scaled differently.
-pub(super) fn number_connections_differently(slot: u8) -> Result<()> {
+/// machines do. So slot 0's clock for timestamps has no random offset, slot 1's sequence numbers are SYN cookies if wanted (up
+/// to 2^31 away from slot 0's), and their windows are scaled differently. A SYN cookie offers a client without timestamps no
+/// option at all: for those there is `numbers.rs`.
+pub(super) fn differ(slot: u8, cookies: bool) -> Result<()> {
     let settings: &[(&str, &str)] = if slot == 0 {
         &[("tcp_timestamps", "2"), ("tcp_rmem", "4096 131072 33554432")]
     } else {
-        &[("tcp_syncookies", "2"), ("tcp_rmem", "4096 131072 4194304")]
+        &[("tcp_syncookies", if cookies { "2" } else { "1" }), ("tcp_rmem", "4096 131072 4194304")]
     };
     for (key, value) in settings {
         fs::write(format!("/proc/sys/net/ipv4/{key}"), value)?;

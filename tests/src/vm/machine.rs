@@ -16,6 +16,7 @@ use rustix::thread::UnshareFlags;
 
 use super::control::{Answer, Order, Program, ProgramOrder, from_hex, to_hex};
 use super::guest::{self, NIC};
+use super::numbers;
 use super::place::Place;
 use super::programs::{IPERF3, Programs, REDIS, Runner, TLS};
 use super::services;
@@ -57,9 +58,9 @@ pub struct Options {
     /// Serves iperf3, too.
     #[arg(long)]
     pub iperf3: bool,
-    /// Numbers its connections nearly as the other member does.
+    /// Offers every client all options; its connections' numbers are made its own on their way.
     #[arg(long)]
-    pub alike: bool,
+    pub renumbered: bool,
 }
 
 /// Everything that the machine's threads share.
@@ -69,6 +70,8 @@ struct Machine {
     capture: Mutex<Option<Vec<String>>>,
     inbound: Mutex<Line>,
     outbound: Mutex<Line>,
+    /// Whether its TCP numbers are moved.
+    moved: bool,
 }
 
 /// Runs until killed. Calls `ready` when it serves.
@@ -83,15 +86,20 @@ pub(super) fn run(options: &Options, member: &Member, ready: impl FnOnce() -> Re
     let nic = tap::plug_into(NIC)?;
     let by = By { slot: member.slot, generation: member.generation };
     guest::configure(member, mtu)?;
-    if !options.alike {
-        guest::number_connections_differently(by.slot)?;
-    }
+    guest::differ(by.slot, !options.renumbered)?;
+    let moved = options.renumbered && by.slot == 1;
 
     let well = Arc::new(AtomicBool::new(true));
     let line = || Mutex::new(Line::new(Faults::NONE));
     let (inbound, outbound) = (line(), line());
-    let machine =
-        Arc::new(Machine { host, well: Arc::clone(&well), capture: Mutex::default(), inbound, outbound });
+    let machine = Arc::new(Machine {
+        host,
+        well: Arc::clone(&well),
+        capture: Mutex::default(),
+        inbound,
+        outbound,
+        moved,
+    });
     shuffle(&machine, nic)?;
     let mut addresses = member.entry.clone();
     addresses.push(IpAddr::V4(Ipv4Addr::from(hotpair_abi::ME_V4)));
@@ -173,6 +181,9 @@ fn shuffle(machine: &Arc<Machine>, nic: File) -> Result<()> {
             {
                 kept.push(to_hex(&buffer[VNET_HEADER.min(length)..length]));
             }
+            if inbound.moved {
+                numbers::entering(&mut buffer[..length]);
+            }
             let mut line = inbound.inbound.lock().unwrap_or_else(PoisonError::into_inner);
             line.carry(&buffer[..length], VNET_HEADER, |frame| {
                 // A guest that is down loses frames, as it should.
@@ -188,6 +199,9 @@ fn shuffle(machine: &Arc<Machine>, nic: File) -> Result<()> {
                 pause();
                 continue;
             };
+            if outbound.moved {
+                numbers::leaving(&mut buffer[..length]);
+            }
             let mut line = outbound.outbound.lock().unwrap_or_else(PoisonError::into_inner);
             line.carry(&buffer[..length], VNET_HEADER, |frame| {
                 let _ = (&outbound.host).write(frame);

@@ -10,6 +10,7 @@ pub mod place;
 
 mod guest;
 mod machine;
+mod numbers;
 mod programs;
 mod services;
 pub(crate) mod tap;

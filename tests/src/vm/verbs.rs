@@ -143,7 +143,7 @@ fn launch(options: &Options, member: &Member, place: &Place) -> Result<()> {
         ("--redis", options.redis),
         ("--tls", options.tls),
         ("--iperf3", options.iperf3),
-        ("--alike", options.alike),
+        ("--renumbered", options.renumbered),
     ];
     for (flag, given) in flags {
         command.args(given.then_some(flag));

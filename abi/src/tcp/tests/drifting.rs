@@ -187,7 +187,7 @@ fn hours_of_clocks_that_run_apart_are_nobodys_trouble_there_and_back() {
         let mut world = World::new(base, ppm);
         let mut turns = 0;
         while world.now < 10 * HOUR {
-            world.exchange(world.now % 3 == 0);
+            world.exchange(world.now.is_multiple_of(3));
             // Ten minutes in which nobody says anything, now and then; a busy second otherwise.
             let pause = match turns % 7 {
                 3 => HOUR / 6,
@@ -198,7 +198,7 @@ fn hours_of_clocks_that_run_apart_are_nobodys_trouble_there_and_back() {
             if world.now / (HOUR / 3) > turns {
                 turns = world.now / (HOUR / 3);
                 world.turn();
-                if turns % 4 == 0 {
+                if turns.is_multiple_of(4) {
                     world.exchange(false);
                     world.turn();
                 }

@@ -1,0 +1,82 @@
+//! The table of connections: who is over for long is forgotten, by the controller.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use hotpair_abi::maps::Tuple;
+use hotpair_abi::tcp::connection::{CLOSED, Connection};
+use hotpair_tests::lab::Lab;
+use hotpair_tests::stream::Conversation;
+use hotpair_tests::wait::{wait_for, wait_until};
+
+use crate::scenario::protected;
+use crate::takeover::{open, patient};
+
+/// Rather more than Linux's TIME_WAIT.
+const LONG: Duration = Duration::from_secs(61);
+
+/// The table itself, as it is pinned.
+fn table(lab: &Lab) -> Result<HashMap<MapData, Tuple, Connection>> {
+    let pin = lab.dir().join("bpf/hotpair/maps/CONNECTIONS");
+    Ok(HashMap::try_from(Map::HashMap(MapData::from_pin(pin)?))?)
+}
+
+/// Its rows, by the client's port.
+pub(super) fn rows(lab: &Lab) -> Result<BTreeMap<u16, (Tuple, Connection)>> {
+    let rows = table(lab)?.iter().collect::<Result<Vec<_>, _>>()?;
+    let port = |tuple: &Tuple| {
+        let [a, b, ..] = tuple.ports.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    };
+    Ok(rows.into_iter().map(|(tuple, row)| (port(&tuple), (tuple, row))).collect())
+}
+
+/// Lets it be so long ago that this client was heard.
+fn age(lab: &Lab, port: u16) -> Result<()> {
+    let (tuple, mut row) = *rows(lab)?.get(&port).context("no such row")?;
+    row.heard_ns =
+        row.heard_ns.checked_sub(LONG.as_nanos() as u64).context("this machine has just started")?;
+    table(lab)?.insert(tuple, row, 0).context("writing a row")
+}
+
+fn port(conversation: &Conversation) -> Result<u16> {
+    Ok(conversation.local()?.port())
+}
+
+#[test]
+fn the_row_of_a_connection_that_is_long_over_vanishes_and_no_other_does() -> Result<()> {
+    let name = "the_row_of_a_connection_that_is_long_over_vanishes_and_no_other_does";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let mut over = Vec::new();
+    for v6 in [false, true, false] {
+        let mut conversation = open(&lab, v6)?;
+        conversation.increment()?;
+        over.push(port(&conversation)?);
+    }
+    let mut lasting = [open(&lab, false)?, open(&lab, true)?];
+    for conversation in &mut lasting {
+        conversation.increment()?;
+    }
+    wait_for("both sides to have closed", Duration::from_secs(10), || {
+        let rows = rows(&lab)?;
+        ensure!(rows.len() == 5, "{rows:?}");
+        ensure!(over.iter().all(|port| rows[port].1.flags & CLOSED != 0), "{rows:?}");
+        Ok(())
+    })?;
+    let recent = over.pop().context("the last one")?;
+    for port in &over {
+        age(&lab, *port)?;
+    }
+    // One that lives may be silent for days.
+    age(&lab, port(&lasting[0])?)?;
+    wait_until("the rows to vanish", Duration::from_secs(20), || {
+        rows(&lab).is_ok_and(|rows| over.iter().all(|port| !rows.contains_key(port)))
+    })?;
+    let left: Vec<u16> = rows(&lab)?.into_keys().collect();
+    let mut expected = vec![recent, port(&lasting[0])?, port(&lasting[1])?];
+    expected.sort_unstable();
+    ensure!(left == expected, "{left:?} is left, and not {expected:?}");
+    lasting.iter_mut().try_for_each(Conversation::increment)
+}
