@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hotpair_abi::tcp::connection::CLOSED;
 use hotpair_tests::dice::Dice;
 use hotpair_tests::lab::Lab;
