@@ -4,11 +4,13 @@
 //! sequence numbers and timestamps differ by a constant. Every stored number is a running maximum, never an assignment:
 //! segments come twice, late and in any order.
 
+use crate::RoleWord;
 use crate::maps::Tuple;
 use crate::tcp::pace::AHEAD;
 use crate::tcp::segment::{EXTENDED, NO_SCALE, Segment};
 use crate::tcp::seq::{after, earlier};
 use crate::tcp::stream::{NO_MILESTONE, Sum};
+use crate::voice;
 
 /// How far from what is known a member's segment may be and still be believed: the largest window (RFC 7323 section 2.3).
 pub const FAR: u32 = 1 << 30;
@@ -236,8 +238,9 @@ pub struct Out {
     pub stamp: u32,
     /// Sequence number of the FIN.
     pub fin: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The lower half of the epoch whose tripped latch has last put the connection into `LATE`. Whoever goes through the
+    /// connections then writes and reads it, and without the lock.
+    pub turn: u32,
 }
 
 /// Value of `CONNECTIONS`. Looked at and changed under its lock only.
@@ -319,6 +322,16 @@ pub struct Scene {
     pub close_limit_ns: u64,
 }
 
+impl Scene {
+    /// Whether a standby is in service. Not any more when the kernel's latch has tripped: it says that the member which is not
+    /// heard is dead, and there is no controller that would.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protects(word: RoleWord, tripped_epoch: u64) -> bool {
+        word.protect() && voice::active(word, tripped_epoch) as u8 == word.active() as u8
+    }
+}
+
 impl Connection {
     /// A row before its SYN.
     pub const FRESH: Connection = Connection {
@@ -335,7 +348,7 @@ impl Connection {
         heard_ns: 0,
         stopped_ns: 0,
         client: Client { isn: 0, nxt: 0, ack: 0, right: 0, window: 0, wscale: 0, stamp: 0, fin: 0 },
-        out: Out { nxt: 0, ack: 0, right: 0, stamp: 0, fin: 0, pad: 0 },
+        out: Out { nxt: 0, ack: 0, right: 0, stamp: 0, fin: 0, turn: 0 },
         half: [Half {
             isn: 0,
             nxt: 0,

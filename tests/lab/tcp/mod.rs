@@ -2,11 +2,13 @@
 
 mod bulk;
 mod chain;
+mod latch;
 mod loss;
 mod opening;
 mod redis;
 mod shapes;
 mod standby;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,11 +45,11 @@ struct Busy {
     what: String,
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Result<Duration>>>,
+    thread: Option<JoinHandle<Result<Conversation>>>,
 }
 
 impl Busy {
-    /// Begins. The conversation's longest gap is what [`Busy::stop`] returns.
+    /// Begins.
     fn start(
         what: &str,
         mut conversation: Conversation,
@@ -61,7 +63,7 @@ impl Busy {
                     .with_context(|| format!("in round {}", counted.load(Ordering::Relaxed)))?;
                 counted.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(conversation.take_gap())
+            Ok(conversation)
         });
         Busy { what: what.to_owned(), stop, rounds, thread: Some(thread) }
     }
@@ -85,14 +87,21 @@ impl Busy {
     }
 
     /// Ends after the present round. The longest gap it has seen.
-    fn stop(mut self) -> Result<Duration> {
+    fn stop(self) -> Result<Duration> {
+        let what = self.what.clone();
+        let gap = self.end()?.take_gap();
+        eprintln!("{what}: longest gap {gap:?}");
+        Ok(gap)
+    }
+
+    /// Ends after the present round.
+    fn end(mut self) -> Result<Conversation> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("it runs")?;
-        let gap = thread.join().expect("no panic").with_context(|| self.what.clone())?;
+        let conversation = thread.join().expect("no panic").with_context(|| self.what.clone())?;
         let rounds = self.rounds.load(Ordering::Relaxed);
-        eprintln!("{}: {rounds} rounds, longest gap {gap:?}", self.what);
         ensure!(rounds > 1, "{}: only {rounds} rounds", self.what);
-        Ok(gap)
+        Ok(conversation)
     }
 }
 

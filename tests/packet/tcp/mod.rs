@@ -4,4 +4,5 @@
 pub(crate) mod conversation;
 mod counters;
 mod full;
+mod late;
 pub(crate) mod wire;

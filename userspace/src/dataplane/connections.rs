@@ -57,7 +57,7 @@ impl Dataplane {
         let word = self.role(id);
         Scene {
             speaker: voice::active(word, row.tripped_epoch) as u32,
-            protect: u32::from(word.protect()),
+            protect: u32::from(Scene::protects(word, row.tripped_epoch)),
             gate: u32::from(word.gate()),
             handover: u32::from(word.handover()),
             first: u32::from(row.flags & PAIR_FIRST != 0),
