@@ -300,7 +300,8 @@ impl Conversation {
     /// The same, of those that began before `until`.
     #[must_use]
     pub fn gap_between(&self, moment: Instant, until: Instant) -> Duration {
-        let began_before = |(end, gap): &&(Instant, Duration)| end.checked_sub(*gap).is_none_or(|at| at < until);
+        let began_before =
+            |(end, gap): &&(Instant, Duration)| end.checked_sub(*gap).is_none_or(|at| at < until);
         let after = |(end, gap): &(Instant, Duration)| end.saturating_duration_since(moment).min(*gap);
         self.gaps.iter().filter(began_before).map(after).max().unwrap_or_default()
     }

@@ -177,7 +177,7 @@ pub fn key(scratch: &mut Scratch, ip: &Ip, tags: &Tags, from: From) {
 pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u32, now_ns: u64) {
     let scene = &mut scratch.scene;
     scene.speaker = speaker & 1;
-    scene.protect = Scene::protects(word, role::tripped(pair)) as u32;
+    scene.protect = Scene::protects(word, speaker & 1);
     scene.gate = word.gate() as u32;
     scene.handover = word.handover() as u32;
     scene.first = role::first_answers(pair) as u32;

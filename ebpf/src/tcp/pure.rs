@@ -133,8 +133,7 @@ fn to_speaker(frame: TcFrame, pair: u32) -> Option<()> {
     let v4 = tuple.entry.is_v4();
     let l3 = link(frame, role::mac(pair), Mac::new(GATEWAY_MAC), tuple, v4)?;
     let payload = scratch.payload_said as usize & 1;
-    let ends =
-        Ends { from: tuple.remote, to: tuple.entry, ports: tuple.ports, v4, partial: false, payload };
+    let ends = Ends { from: tuple.remote, to: tuple.entry, ports: tuple.ports, v4, partial: false, payload };
     write(frame, l3, &ends, &scratch.said)?;
     frame.set_mark();
     // SAFETY: clones the frame; nothing read from it before is used afterwards.

@@ -67,9 +67,10 @@ fn tag(lab: &Lab) -> Result<()> {
         let inside = lab.machine(slot)?;
         if !has_tags(&inside) {
             interfaces(|line| run(nsenter(&inside).arg("ip").args(line.split_whitespace())), "eth0")?;
-            for line in
-                ["route add 198.51.100.0/24 dev inner src 203.0.113.10", "route add 2001:db8:9::/64 dev inner src 2001:db8::10"]
-            {
+            for line in [
+                "route add 198.51.100.0/24 dev inner src 203.0.113.10",
+                "route add 2001:db8:9::/64 dev inner src 2001:db8::10",
+            ] {
                 run(nsenter(&inside).arg("ip").args(line.split_whitespace()))?;
             }
         }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 
+use hotpair_abi::PairId;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::PairId;
 use hotpair_abi::tcp::connection::{ANSWERED, Connection, HAS_BASE, SYN_ACK, Verdict};
 
 use super::conversation::{C, Conversation, M, arrive, carry, leave, run, say};

@@ -5,7 +5,7 @@ use crate::tcp::connection::{Verdict, Why};
 use crate::tcp::from_member::{CLOSED_AGAIN, LATE, OPENED};
 use crate::tcp::nudge::Nudge;
 use crate::tcp::segment::{CWR, RST};
-use crate::{Epoch, RoleWord, Slot};
+use crate::{Epoch, RoleWord, Slot, voice};
 
 #[test]
 fn a_request_is_acknowledged_when_both_have_it() {
@@ -229,11 +229,15 @@ fn a_packet_that_was_faster_than_the_nudge_changes_nothing_about_it() {
 #[test]
 fn when_the_latch_has_tripped_there_is_no_standby() {
     let word = RoleWord::new(Epoch(7), Slot::Zero).with_held(true).with_protect(true);
-    assert!(Scene::protects(word, 0));
-    assert!(Scene::protects(word, 6), "that was another epoch");
-    assert!(!Scene::protects(word, 7));
-    assert!(Scene::protects(word.with_paused(true), 7), "the latch is off");
-    assert!(!Scene::protects(word.with_protect(false), 0));
+    let protects = |word, tripped| Scene::protects(word, voice::active(word, tripped) as u32);
+    assert_eq!(protects(word, 0), 1);
+    assert_eq!(protects(word, 6), 1, "that was another epoch");
+    assert_eq!(protects(word, 7), 0);
+    assert_eq!(protects(word.with_paused(true), 7), 1, "the latch is off");
+    assert_eq!(protects(word.with_active(Slot::One), 7), 0);
+    assert_eq!(protects(word.with_protect(false), 0), 0);
+    // A conversation that has begun during a planned change.
+    assert_eq!(Scene::protects(word.with_handover(true), 1), 1);
 }
 
 #[test]
