@@ -11,6 +11,7 @@
 //! | `GROUPS` | array of devmaps | pair -> devmap of 2: both taps |
 //! | `TAPS` | devmap | pair * 2 + slot -> tap |
 //! | `CONNECTIONS` | hash | [`Tuple`] -> [`crate::tcp::connection::Connection`] |
+//! | `LATE` | queue | [`Late`] |
 //! | `HANDOVER` | LRU hash | [`Flow`] -> [`crate::handover::Turn`] |
 //! | `RETURN` | LRU hash | [`ReturnKey`] -> [`ReturnPath`] (tagged frames only) |
 //! | `STATS` | per-CPU array | pair + 1 -> its counters, u64 each; row 0 belongs to no pair |
@@ -59,7 +60,11 @@ pub const PAIR_COMPARE: u32 = 1 << 3;
 /// [`Pair::flags`]: of a TCP connection, the first answer is heard, whosever it is (`answer = "first"`).
 pub const PAIR_FIRST: u32 = 1 << 4;
 
-/// A pair, as the programs see it. The controller writes all of it but `tripped_epoch` and `conflict_event_ns`.
+/// [`Pair::untold_epoch`]: `LATE` was full; the rest of the connections is put into it when those that stood in it are served.
+pub const REST: u64 = 1 << 63;
+
+/// A pair, as the programs see it. The controller writes all of it but `tripped_epoch`, `untold_epoch` and
+/// `conflict_event_ns`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pair {
@@ -93,8 +98,9 @@ pub struct Pair {
     pub lag_limit_ns: u64,
     /// How long a FIN or RST waits for the other member's, nanoseconds.
     pub close_limit_ns: u64,
-    /// Zero; makes a pair two cache lines, so that no two pairs share one.
-    pub reserved: u64,
+    /// Written by the programs: the epoch in which the latch has tripped and not all TCP connections stand in `LATE` yet to be
+    /// told of it, with [`REST`]; 0 none.
+    pub untold_epoch: u64,
 }
 
 /// A member's signs of life. Written by `from_guest` only.
@@ -192,6 +198,8 @@ pub struct Late {
     pub tuple: Tuple,
     /// When, CLOCK_BOOTTIME nanoseconds.
     pub due_ns: u64,
+    /// The epoch in which the kernel's latch has tripped, which the connection is to be told of; 0: its standby may be late.
+    pub turn: u64,
 }
 
 /// Key of `RETURN`: who a tagged frame goes back to.
@@ -219,6 +227,7 @@ pub struct ReturnPath {
 const _: () = {
     assert!(size_of::<Host>() == 24);
     assert!(size_of::<Entry>() == 4);
+    // Two cache lines, so that no two pairs share one.
     assert!(size_of::<Pair>() == 128);
     assert!(core::mem::offset_of!(Pair, role) == 0);
     assert!(core::mem::offset_of!(Pair, tripped_epoch) == 24);
@@ -226,6 +235,7 @@ const _: () = {
     assert!(size_of::<Member>() == 128);
     assert!(core::mem::offset_of!(Member, last_beat_ns) == 0);
     assert!(size_of::<Port>() == 12);
+    assert!(size_of::<Late>() == 64);
     assert!(size_of::<Flow>() == 40);
     assert!(size_of::<ReturnKey>() == 24);
     assert!(size_of::<ReturnPath>() == 8);

@@ -15,7 +15,7 @@ use hotpair_abi::{Address, HOST_V4, HOST_V6, ME_V4, ME_V6, PEER_V4, PEER_V6, Rol
 
 use crate::count::{Exit, NO_PAIR, row};
 use crate::packet::TcFrame;
-use crate::tcp::{self, from_member};
+use crate::tcp::{self, from_member, late};
 use crate::{beat, guest_neighbour, internal, maps, out, role};
 
 /// Everything about the member that a frame comes from.
@@ -134,6 +134,10 @@ pub fn from_guest(skb: *mut __sk_buff) -> Exit {
             ARP => guest_neighbour::arp(frame, link, &what.arp, member),
             SOLICITATION => guest_neighbour::solicitation(frame, link, &what.solicitation, member),
             SPOOFED_MAC => spoofed_mac(link, member),
+            DROPPED => {
+                late::after_probe(frame, member);
+                what.exit
+            }
             _ => what.exit,
         }
     }

@@ -12,12 +12,14 @@ use crate::from_guest::{Member, Solicitation};
 use crate::internal::address;
 use crate::maps;
 use crate::packet::TcFrame;
+use crate::tcp::late;
 
 /// An ARP packet.
 #[inline(never)]
 pub fn arp(frame: TcFrame, link: &Link, arp: &Arp, member: &Member) -> Exit {
     if !arp.request || arp.sender == 0 || arp.sender == arp.target || arp.target == u32::from_le_bytes(ME_V4)
     {
+        late::after_probe(frame, member);
         return member.drop(Counter::GuestArpDropped);
     }
     if maps::entry(Address::v4_word(arp.target)) == Some(member.port.pair) {

@@ -37,7 +37,7 @@ pub fn to_peer(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
         }
     }
     let peer = role::tap(member.pair, member.port.slot ^ 1);
-    if is_beat && late::is_due() {
+    if is_beat && late::is_work(member.pair) {
         return after_serving(frame, ip, member, peer);
     }
     if peer == 0 {
@@ -64,7 +64,7 @@ fn after_serving(frame: TcFrame, ip: &Ip, member: &Member, peer: u32) -> Exit {
         unsafe { bpf_clone_redirect(frame.0, peer, 0) };
         frame.clear_mark();
     }
-    late::hotpair_serve_late(frame.0);
+    late::hotpair_serve_late(frame.0, member.port.pair);
     member.drop(why)
 }
 

@@ -1,6 +1,8 @@
 //! The maps, by the names and layouts of `hotpair_abi::maps`. The sizes here are placeholders: the loader sets them.
 
-use aya_ebpf::helpers::generated::{bpf_map_peek_elem, bpf_map_pop_elem};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_map_peek_elem, bpf_map_pop_elem};
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
@@ -139,6 +141,17 @@ pub fn connection(tuple: &Tuple) -> Option<*mut Connection> {
     CONNECTIONS.get_ptr_mut(tuple)
 }
 
+/// Calls `each` with every row of `CONNECTIONS`: the map, the key, the row and `context`; until it returns 1.
+///
+/// # Safety
+/// `each` must have the type that the helper wants: `extern "C" fn(*mut c_void, *const Tuple, *mut Connection, *mut C) ->
+/// i64`, where `context` is a `*mut C`.
+#[inline(always)]
+pub unsafe fn each_connection(each: *mut c_void, context: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { bpf_for_each_map_elem((&raw const CONNECTIONS).cast_mut().cast(), each, context, 0) };
+}
+
 /// A new row for a TCP connection, all zero. `None` if the table is full.
 #[inline(always)]
 pub fn new_connection(tuple: &Tuple) -> Option<*mut Connection> {
@@ -151,10 +164,10 @@ pub fn new_connection(tuple: &Tuple) -> Option<*mut Connection> {
     connection(tuple)
 }
 
-/// Appends a connection to those that are looked at again. With the queue full, it is when its next segment passes.
+/// Appends a connection to those that are looked at again. Returns whether there was room for it.
 #[inline(always)]
-pub fn push_late(late: &maps::Late) {
-    let _ = LATE.push(late, 0);
+pub fn push_late(late: &maps::Late) -> bool {
+    LATE.push(late, 0).is_ok()
 }
 
 /// The first of the connections that are looked at again, which stays.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use hotpair_abi::event::{Event, Kind};
-use hotpair_abi::maps::{PAIR_COMPARE, PAIR_FIRST, PAIR_TCP, Pair};
+use hotpair_abi::maps::{PAIR_COMPARE, PAIR_FIRST, PAIR_PROBE, PAIR_TCP, Pair};
 use hotpair_abi::{Mac, RoleWord};
 
 use crate::maps;
@@ -35,6 +35,13 @@ pub fn watch(pair: *mut Pair) -> u64 {
     unsafe { (&raw const (*pair).watch).read_volatile() }
 }
 
+/// The epoch in which the latch has tripped and connections are yet to be put into `LATE`, with [`hotpair_abi::maps::REST`].
+#[inline(always)]
+pub fn untold(pair: *mut Pair) -> u64 {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).untold_epoch).read_volatile() }
+}
+
 /// Until when packets may leave.
 #[inline(always)]
 pub fn lease(pair: *mut Pair) -> u64 {
@@ -55,6 +62,13 @@ pub fn mac_pairs(pair: *mut Pair) -> [u16; 3] {
     const { assert!(core::mem::offset_of!(Pair, mac).is_multiple_of(2)) };
     // SAFETY: as in `mac`; a row is aligned to eight bytes, and the MAC within it to two.
     unsafe { (&raw const (*pair).mac).cast::<[u16; 3]>().read() }
+}
+
+/// Whether any frame of a member is a sign of life, and the host asks for them.
+#[inline(always)]
+pub fn is_probed(pair: *mut Pair) -> bool {
+    // SAFETY: as in `word`.
+    unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_PROBE != 0 }
 }
 
 /// Whether the pair's TCP connections are kept fit for a takeover.

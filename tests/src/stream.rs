@@ -297,6 +297,15 @@ impl Conversation {
         self.gaps.iter().map(after).max().unwrap_or_default()
     }
 
+    /// The same, of those that began before `until`.
+    #[must_use]
+    pub fn gap_between(&self, moment: Instant, until: Instant) -> Duration {
+        let began_before =
+            |(end, gap): &&(Instant, Duration)| end.checked_sub(*gap).is_none_or(|at| at < until);
+        let after = |(end, gap): &(Instant, Duration)| end.saturating_duration_since(moment).min(*gap);
+        self.gaps.iter().filter(began_before).map(after).max().unwrap_or_default()
+    }
+
     /// From now on the other end's machine serves this connection before whatever else it does. The connection must not
     /// take all of its time.
     ///

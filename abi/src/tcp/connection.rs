@@ -4,6 +4,7 @@
 //! sequence numbers and timestamps differ by a constant. Every stored number is a running maximum, never an assignment:
 //! segments come twice, late and in any order.
 
+use crate::RoleWord;
 use crate::maps::Tuple;
 use crate::tcp::pace::AHEAD;
 use crate::tcp::segment::{EXTENDED, NO_SCALE, Segment};
@@ -236,8 +237,9 @@ pub struct Out {
     pub stamp: u32,
     /// Sequence number of the FIN.
     pub fin: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The lower half of the epoch whose tripped latch has last put the connection into `LATE`. Whoever goes through the
+    /// connections then writes and reads it, and without the lock.
+    pub turn: u32,
 }
 
 /// Value of `CONNECTIONS`. Looked at and changed under its lock only.
@@ -319,6 +321,20 @@ pub struct Scene {
     pub close_limit_ns: u64,
 }
 
+impl Scene {
+    /// Whether a standby is in service, 1 or 0. Not any more when another one speaks than the role word says, and no planned
+    /// change is under way: then the kernel's latch has tripped, because the other member is dead, and there is no controller
+    /// to say so.
+    ///
+    /// Without a branch: the verifier would walk through all that follows for each side of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protects(word: RoleWord, speaker: u32) -> u32 {
+        let tripped = (speaker ^ word.active() as u32) & (word.handover() as u32 ^ 1);
+        word.protect() as u32 & (tripped ^ 1)
+    }
+}
+
 impl Connection {
     /// A row before its SYN.
     pub const FRESH: Connection = Connection {
@@ -335,7 +351,7 @@ impl Connection {
         heard_ns: 0,
         stopped_ns: 0,
         client: Client { isn: 0, nxt: 0, ack: 0, right: 0, window: 0, wscale: 0, stamp: 0, fin: 0 },
-        out: Out { nxt: 0, ack: 0, right: 0, stamp: 0, fin: 0, pad: 0 },
+        out: Out { nxt: 0, ack: 0, right: 0, stamp: 0, fin: 0, turn: 0 },
         half: [Half {
             isn: 0,
             nxt: 0,

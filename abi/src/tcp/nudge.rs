@@ -5,14 +5,18 @@
 //! that it has had for long: every TCP answers that with an acknowledgement at once (RFC 9293 section 3.10.7.4, an old
 //! segment), which an uploading client waits for. Two segments, because an old segment does not open a window
 //! (section 3.10.7.4, SND.WL1). A connection that cannot go on is reset on both sides.
+//!
+//! The controller says it when it has made another member the speaker; where the kernel's latch has, the data plane says it,
+//! and a controller that comes later says it once more, which changes nothing.
 
 use crate::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, STAMPS, Scene, Verdict};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, RST};
-use crate::tcp::seq::after;
+use crate::tcp::seq::{after, later};
 
 /// What is sent for one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Nudge {
     /// To the new speaker, as if from the client; `any()` says whether.
     pub member: Pure,
@@ -26,50 +30,66 @@ impl Connection {
     /// What is to be sent now that `scene.speaker` speaks; `None` for a connection that is over or never began.
     #[must_use]
     pub fn nudge(&self, scene: &Scene) -> Option<Nudge> {
-        if self.flags & HAS_BASE == 0 || self.flags & CLOSED != 0 {
-            return None;
+        let mut nudge = Nudge::default();
+        self.nudged(scene, &mut nudge).then_some(nudge)
+    }
+
+    /// Notices that another member speaks, as the first segment of anybody's would, and says what is to be sent; whether
+    /// anything is.
+    #[inline(always)]
+    pub fn turn_and_nudge(&mut self, scene: &Scene, nudge: &mut Nudge) -> bool {
+        self.turn(scene);
+        let tells = self.nudged(scene, nudge);
+        if tells && nudge.member.flags == ACK {
+            let half = self.half_mut(scene.speaker);
+            half.given = later(half.given, nudge.member.ack);
+        }
+        tells
+    }
+
+    #[inline(always)]
+    fn nudged(&self, scene: &Scene, nudge: &mut Nudge) -> bool {
+        nudge.member = Pure::NOTHING;
+        nudge.old_byte = Pure::NOTHING;
+        nudge.client = Pure::NOTHING;
+        if self.flags & (HAS_BASE | CLOSED) != HAS_BASE {
+            return false;
         }
         let slot = scene.speaker;
         let half = self.half(slot);
-        let stamped = self.flags & STAMPS;
         // Already turned by a packet that was faster, or not yet.
         let goes_on = if self.speaker == slot {
             self.verdict != Verdict::Lost as u32 && self.knows(slot, scene)
         } else {
             self.survives(slot, scene)
         };
-        if goes_on && self.flags & ANSWERED == 0 {
-            // Its own acknowledgement of the SYN-ACK tells all there is to tell.
-            return None;
-        }
         if goes_on {
-            let member = Pure {
+            if self.flags & ANSWERED == 0 {
+                // Its own acknowledgement of the SYN-ACK tells all there is to tell.
+                return false;
+            }
+            nudge.member = Pure {
                 // Not what it has acknowledged: see `tell`.
                 seq: self.client.nxt,
                 ack: self.acknowledged(slot),
                 window: self.client.window,
                 flags: ACK,
-                stamped,
+                stamped: self.flags & STAMPS,
                 stamps: [self.client.stamp, half.stamp],
             };
-            let old_byte = Pure { seq: half.ack.wrapping_sub(1), ..member };
-            return Some(Nudge { member, old_byte, client: Pure::NOTHING });
+            nudge.old_byte = nudge.member;
+            nudge.old_byte.seq = half.ack.wrapping_sub(1);
+            return true;
         }
-        let mut member = Pure::NOTHING;
         if self.knows(slot, scene) {
             // A reset is believed with the exact number only (RFC 5961 section 3.2).
-            member.seq = if after(self.out.ack, half.ack) { half.ack } else { self.client.nxt };
-            member.ack = half.nxt;
-            member.flags = RST | ACK;
+            nudge.member.seq = if after(self.out.ack, half.ack) { half.ack } else { self.client.nxt };
+            nudge.member.ack = half.nxt;
+            nudge.member.flags = RST | ACK;
         }
-        let client = Pure {
-            seq: self.out.nxt,
-            ack: self.client.nxt,
-            window: 0,
-            flags: RST | ACK,
-            stamped: 0,
-            stamps: [0; 2],
-        };
-        Some(Nudge { member, old_byte: Pure::NOTHING, client })
+        nudge.client.seq = self.out.nxt;
+        nudge.client.ack = self.client.nxt;
+        nudge.client.flags = RST | ACK;
+        true
     }
 }

@@ -299,7 +299,8 @@ fn tell(frame: TcFrame, ip: &Ip, member: &Member, scratch: &mut Scratch) -> Opti
         return None;
     }
     let partial = is_partial(frame, ip.l4)?;
-    let ends = Ends { from: ip.dst, to: ip.src, ports: scratch.tuple.ports, v4: ip.v4, partial };
+    let ports = scratch.tuple.ports;
+    let ends = Ends { from: ip.dst, to: ip.src, ports, v4: ip.v4, partial, payload: 0 };
     pure::write(frame, ip.l3, &ends, &scratch.outcome.tell)?;
     frame.address(role::mac(member.pair), Mac::new(GATEWAY_MAC))
 }

@@ -1,31 +1,33 @@
-//! The gate's watchdog, when no segment passes: connections that wait for their standby stand in a queue, and every
-//! heartbeat that comes by, of whichever pair, serves those that are due. Once it has gone to the peer, its frame is made
-//! the segment that the client is told by.
+//! The queue of connections that are looked at without a segment of theirs: those that wait for their standby (the gate's
+//! watchdog), and those that are to be told of a takeover by the kernel's latch. Frames that come by anyhow, of whichever
+//! pair, serve it once they have done what they came for: every heartbeat, and what ends here of a member that is probed. Such
+//! a frame is made the segment that somebody is told by.
 
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_loop};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_change_tail};
 use hotpair_abi::count::Counter;
 use hotpair_abi::event::Kind;
-use hotpair_abi::packet::{ETH_IPV4, ETH_IPV6};
-use hotpair_abi::tcp::connection::Connection;
+use hotpair_abi::maps::Pair;
+use hotpair_abi::tcp::connection::{Connection, QUEUED};
 use hotpair_abi::tcp::from_member::OPENED;
 use hotpair_abi::tcp::late::{AGAIN, DONE, TELL, TELL_SPEAKER};
-use hotpair_abi::{GATEWAY_MAC, Mac, voice};
+use hotpair_abi::voice;
 
 use crate::count::{count, row};
+use crate::from_guest::Member;
 use crate::packet::TcFrame;
-use crate::tcp::pure::{Ends, is_partial, write};
-use crate::tcp::{Scratch, locked, news, scene};
+use crate::tcp::pure::{hotpair_say_to_client, hotpair_say_to_speaker, is_partial};
+use crate::tcp::{Scratch, locked, news, scene, turn};
 use crate::{maps, role};
 
 /// The longest time in which nobody looks, nanoseconds: a pair that allows its standby more must not make others wait.
 const LONGEST: u64 = 10_000_000;
-/// Connections that one heartbeat serves, at most.
+/// Connections that one frame serves, at most.
 const AT_ONCE: u32 = 64;
-/// Length of an Ethernet header.
-const L3: usize = 14;
+/// The longest frame that is made here: two tags, IPv6, timestamps.
+const LONGEST_FRAME: u32 = 22 + 40 + 32 + 1;
 
 /// A walk through the queue, with the frame that is at hand for it.
 struct Walk {
@@ -38,7 +40,24 @@ pub fn push(scratch: &mut Scratch) {
     let limit = scratch.scene.lag_limit_ns;
     scratch.late.tuple = scratch.tuple;
     scratch.late.due_ns = scratch.scene.now_ns + if limit < LONGEST { limit } else { LONGEST };
-    maps::push_late(&scratch.late);
+    scratch.late.turn = 0;
+    if !maps::push_late(&scratch.late) {
+        not_queued(scratch);
+    }
+}
+
+/// The queue is full: the connection in the scratch is looked at when its next segment passes, and may ask again.
+#[inline(never)]
+fn not_queued(scratch: &Scratch) {
+    if let Some(connection) = maps::connection(&scratch.tuple) {
+        locked(connection, |connection| connection.flags &= !QUEUED);
+    }
+}
+
+/// Whether there is something to do for a frame of this pair that has served.
+#[inline(always)]
+pub fn is_work(pair: *mut Pair) -> bool {
+    turn::is_untold(pair) || is_due()
 }
 
 /// Whether somebody is due.
@@ -50,17 +69,36 @@ pub fn is_due() -> bool {
     maps::first_late(&mut scratch.late) && scratch.late.due_ns <= role::now_ns()
 }
 
-/// Serves who is due. The frame has served, and is nobody's afterwards.
+/// Serves who is due, with a frame that ends here of a member whose signs of life are its frames: the answers to the host's
+/// probes are what comes regularly there.
+#[inline(never)]
+pub fn after_probe(frame: TcFrame, member: &Member) {
+    if role::is_probed(member.pair) && is_work(member.pair) {
+        hotpair_serve_late(frame.0, member.port.pair);
+    }
+}
+
+/// Serves who is due, with a frame of this pair, which is nobody's afterwards.
 ///
 /// A global function to the verifier, for the reason that `hotpair_sum_payload` is one.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn hotpair_serve_late(skb: *mut __sk_buff) -> u32 {
+pub extern "C" fn hotpair_serve_late(skb: *mut __sk_buff, pair: u32) -> u32 {
+    turn::hotpair_find_turned(pair);
     let frame = TcFrame(skb);
+    let mut walk = Walk { frame: skb };
+    // A tag beside the bytes would be everybody's.
+    if frame.stripped_tag().is_some() {
+        return 0;
+    }
+    // Long enough to be looked into, as an ARP packet is not.
+    // SAFETY: the helper checks the length; nothing was read from the frame.
+    if unsafe { bpf_skb_change_tail(skb, LONGEST_FRAME, 0) } != 0 {
+        return 0;
+    }
     // A frame whose sum is left to be done as another protocol's cannot become a segment. Then nobody is told, and the
     // next segment finds the gate open.
-    let mut walk = Walk { frame: skb };
-    if is_partial(frame, L3 + 20) != Some(false) {
+    if is_partial(frame, 14 + 20) != Some(false) {
         return 0;
     }
     // SAFETY: the callback has the type that the helper wants, and its context outlives the call.
@@ -88,11 +126,21 @@ extern "C" fn next(_: u64, walk: *mut c_void) -> i64 {
     };
     // SAFETY: an aligned word of the row, which changes only when the row begins anew.
     let id = unsafe { (&raw const (*connection).pair).read_volatile() };
+    if scratch.late.turn != 0 {
+        if turn::hotpair_is_to_be_told() != 0 {
+            tell_of_turn(frame, id, scratch);
+        }
+        return ON;
+    }
     match look(id, connection, scratch) {
         AGAIN => push(scratch),
-        TELL => told(id, Counter::TcpConverted, tell(frame, scratch)),
+        TELL => {
+            scratch.said = scratch.outcome.tell;
+            told(id, Counter::TcpConverted, hotpair_say_to_client(frame.0));
+        }
         TELL_SPEAKER => {
-            told(id, Counter::TcpTold, tell_speaker(frame, id, scratch));
+            (scratch.said, scratch.payload_said) = (scratch.outcome.tell, 0);
+            told(id, Counter::TcpTold, hotpair_say_to_speaker(frame.0, id));
             push(scratch);
         }
         _ => {}
@@ -100,10 +148,30 @@ extern "C" fn next(_: u64, walk: *mut c_void) -> i64 {
     ON
 }
 
+/// Says to all sides that another member speaks.
 #[inline(always)]
-fn told(id: u32, what: Counter, done: Option<()>) {
-    let why = if done.is_some() { what } else { Counter::TcpRewriteFailed };
-    count(row(id), why);
+fn tell_of_turn(frame: TcFrame, id: u32, scratch: &mut Scratch) {
+    let mut done = 1;
+    if scratch.nudge.member.any() {
+        (scratch.said, scratch.payload_said) = (scratch.nudge.member, 0);
+        done &= hotpair_say_to_speaker(frame.0, id);
+    }
+    if scratch.nudge.old_byte.any() {
+        (scratch.said, scratch.payload_said) = (scratch.nudge.old_byte, 1);
+        done &= hotpair_say_to_speaker(frame.0, id);
+    }
+    if scratch.nudge.client.any() {
+        scratch.said = scratch.nudge.client;
+        done &= hotpair_say_to_client(frame.0);
+        told(id, Counter::TcpReset, done);
+    } else {
+        told(id, Counter::TcpTold, done);
+    }
+}
+
+#[inline(always)]
+fn told(id: u32, what: Counter, done: u32) {
+    count(row(id), if done != 0 { what } else { Counter::TcpRewriteFailed });
 }
 
 #[inline(never)]
@@ -129,49 +197,4 @@ fn look(id: u32, connection: *mut Connection, scratch: &mut Scratch) -> u32 {
         news::tell(Kind::GateOpened, id, word, scratch);
     }
     what
-}
-
-/// Makes the frame what the speaker is told, and sends a copy. `None`: the kernel refused.
-#[inline(never)]
-fn tell_speaker(frame: TcFrame, id: u32, scratch: &mut Scratch) -> Option<()> {
-    let pair = maps::pair(id)?;
-    let tuple = &scratch.tuple;
-    if tuple.outer != 0 {
-        return Some(());
-    }
-    let tap = role::tap(pair, scratch.scene.speaker);
-    if tap == 0 {
-        return None;
-    }
-    let v4 = tuple.entry.is_v4();
-    let ends = Ends { from: tuple.remote, to: tuple.entry, ports: tuple.ports, v4, partial: false };
-    write(frame, L3, &ends, &scratch.outcome.tell)?;
-    frame.address(role::mac(pair), Mac::new(GATEWAY_MAC))?;
-    let ethertype = if v4 { ETH_IPV4 } else { ETH_IPV6 };
-    frame.put(12, &ethertype.to_be())?;
-    frame.set_mark();
-    // SAFETY: clones the frame; nothing read from it before is used afterwards.
-    let result = unsafe { bpf_clone_redirect(frame.0, tap, 0) };
-    frame.clear_mark();
-    (result == 0).then_some(())
-}
-
-/// Makes the frame what the client is told, and sends a copy. `None`: the kernel refused.
-#[inline(never)]
-fn tell(frame: TcFrame, scratch: &mut Scratch) -> Option<()> {
-    let host = maps::host()?;
-    let tuple = &scratch.tuple;
-    // Behind a VLAN, the next segment says it.
-    if tuple.outer != 0 {
-        return Some(());
-    }
-    let v4 = tuple.entry.is_v4();
-    let ports = tuple.ports.rotate_left(16);
-    let ends = Ends { from: tuple.entry, to: tuple.remote, ports, v4, partial: false };
-    write(frame, L3, &ends, &scratch.outcome.tell)?;
-    frame.address(Mac::new(scratch.mac), Mac::new(host.uplink_mac))?;
-    let ethertype = if v4 { ETH_IPV4 } else { ETH_IPV6 };
-    frame.put(12, &ethertype.to_be())?;
-    // SAFETY: clones the frame; nothing read from it before is used afterwards.
-    (unsafe { bpf_clone_redirect(frame.0, host.uplink_ifindex, 0) } == 0).then_some(())
 }

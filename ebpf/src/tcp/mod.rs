@@ -10,6 +10,7 @@ pub mod pure;
 pub mod quoted;
 pub mod sum;
 pub mod to_member;
+pub mod turn;
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use hotpair_abi::RoleWord;
@@ -18,7 +19,9 @@ use hotpair_abi::packet::{Bytes, Ip, Tags, protocol};
 use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::tcp::edit::Edit;
 use hotpair_abi::tcp::from_member::Outcome;
+use hotpair_abi::tcp::nudge::Nudge;
 use hotpair_abi::tcp::plan::Plan;
+use hotpair_abi::tcp::pure::Pure;
 use hotpair_abi::tcp::segment::{Header, MOST_OPTIONS, Segment};
 use hotpair_abi::tcp::stream::{Chunk, Task};
 
@@ -59,6 +62,14 @@ pub struct Scratch {
     pub payload: u32,
     /// A connection to be looked at again.
     pub late: Late,
+    /// What is said at a takeover.
+    pub nudge: Nudge,
+    /// What is being said in somebody's name.
+    pub said: Pure,
+    /// How many bytes of payload, none or one, go with it to the speaker.
+    pub payload_said: u32,
+    /// Zero.
+    pub pad2: u32,
     /// Summing a payload.
     pub task: Task,
     /// The bytes that are being summed.
@@ -179,7 +190,7 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
     scratch.word = word.0;
     let scene = &mut scratch.scene;
     scene.speaker = speaker & 1;
-    scene.protect = word.protect() as u32;
+    scene.protect = Scene::protects(word, speaker & 1);
     scene.gate = word.gate() as u32;
     scene.handover = word.handover() as u32;
     scene.first = role::first_answers(pair) as u32;

@@ -1,6 +1,8 @@
 //! What happens to the pair in a story, and to connections from outside: members die, come and are switched, the
 //! controller nudges, and anybody says anything.
 
+use hotpair_abi::tcp::nudge::Nudge;
+
 use super::endpoint::Endpoint;
 use super::frame::{Frame, Layout, Says};
 use super::input::Input;
@@ -20,8 +22,10 @@ impl Story {
                 self.scene.speaker ^= 1;
                 (self.scene.protect, self.scene.gate) = (0, 0);
                 self.promises.turned();
-                if input.yes() {
-                    self.nudge();
+                match input.below(4) {
+                    1 => self.nudge(),
+                    3 => self.nudge_without_controller(),
+                    _ => {}
                 }
             }
             // Switched in good order.
@@ -53,7 +57,23 @@ impl Story {
 
     /// What the controller says at a takeover.
     pub(super) fn nudge(&mut self) {
-        let Some(nudge) = self.row.nudge(&self.scene) else { return };
+        if let Some(nudge) = self.row.nudge(&self.scene) {
+            self.say(&nudge);
+        }
+    }
+
+    /// What the data plane says when the kernel's latch has tripped; the same.
+    fn nudge_without_controller(&mut self) {
+        let controllers = self.row.nudge(&self.scene);
+        let mut nudge = Nudge::default();
+        let says = self.row.turn_and_nudge(&self.scene, &mut nudge);
+        assert_eq!(says.then_some(nudge), controllers);
+        if says {
+            self.say(&nudge);
+        }
+    }
+
+    fn say(&mut self, nudge: &Nudge) {
         let speaker = self.scene.speaker as usize;
         if nudge.member.any() {
             self.hand(speaker, plane::made(&nudge.member, 0));

@@ -37,7 +37,7 @@ pub(super) fn said_to_be(lab: &Lab, clients: &[String], verdict: &str, why: &str
 }
 
 /// A download, an upload and requests, over IPv4 or IPv6, and what `flows` calls them.
-fn at_work(lab: &Lab, name: &str, v6: bool) -> Result<(Vec<Busy>, Vec<String>)> {
+pub(super) fn at_work(lab: &Lab, name: &str, v6: bool) -> Result<(Vec<Busy>, Vec<String>)> {
     all_kinds(name, || open(lab, v6))
 }
 

@@ -199,7 +199,7 @@ fn one_case(lab: &Lab, case: &Case, dice: &mut Dice) -> Result<()> {
         client.goes_on(2)?;
     }
     lab.set_lines(Faults::NONE, Faults::NONE)?;
-    let ends: Vec<Result<()>> = clients.into_iter().map(Busy::stop).collect();
+    let ends: Vec<Result<Duration>> = clients.into_iter().map(Busy::stop).collect();
     let broken: Vec<_> = ends.into_iter().filter_map(|end| Some(format!("{:#}", end.err()?))).collect();
     ensure!(broken.is_empty(), "{}", broken.join("; "));
     standby.set_lines(Faults::NONE, Faults::NONE)?;

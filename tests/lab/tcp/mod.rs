@@ -3,6 +3,7 @@
 mod bulk;
 mod chain;
 mod forgotten;
+mod latch;
 mod loss;
 mod opening;
 mod redis;
@@ -10,6 +11,7 @@ mod shapes;
 mod standby;
 mod ungated;
 mod visits;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +26,7 @@ use hotpair_tests::wait::wait_until;
 use crate::takeover::{open, patient};
 
 /// `cargo xtask test --soak` takes its time.
-fn soaking() -> bool {
+pub(crate) fn soaking() -> bool {
     std::env::var_os("HOTPAIR_SOAK").is_some()
 }
 
@@ -87,12 +89,13 @@ impl Busy {
         Ok(())
     }
 
-    /// Ends after the present round.
-    fn stop(self) -> Result<()> {
+    /// Ends after the present round. The longest gap it has seen.
+    fn stop(self) -> Result<Duration> {
         let what = self.what.clone();
         let (mut conversation, rounds) = self.end()?;
-        eprintln!("{what}: {rounds} rounds, longest gap {:?}", conversation.take_gap());
-        Ok(())
+        let gap = conversation.take_gap();
+        eprintln!("{what}: {rounds} rounds, longest gap {gap:?}");
+        Ok(gap)
     }
 
     /// The same; the conversation, with the gaps that it remembers, and how many rounds there were.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 
+use hotpair_abi::PairId;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::{CLOSED, Connection, SYN_ACK, Verdict};
+use hotpair_abi::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, SYN_ACK, Verdict};
 
 use super::conversation::{C, Conversation, M, arrive, carry, leave, run, say};
-use super::wire::RST;
+use super::wire::{self, RST};
 use crate::bench::{Bench, WEB, alone, bpf_dir};
 use crate::test_run;
 
@@ -30,6 +31,29 @@ pub(crate) fn fill() {
     let mut rows = aya::maps::HashMap::<_, Tuple, Connection>::try_from(map).expect("the table");
     for index in 0..ROOM as u32 {
         rows.insert(Tuple { ports: index, ..Tuple::default() }, Connection::FRESH, 0).expect("there is room");
+    }
+}
+
+/// So many connections of WEB's that both members have, each with its handshake.
+pub(crate) fn open_many(bench: &Bench, many: usize) {
+    let from_uplink = bench.plane.program_fd("from_uplink").expect("the program");
+    for index in 0..many {
+        let conversation = nth(index);
+        test_run::xdp(from_uplink, &conversation.syn());
+        run(bench, 0, &conversation.syn_ack(0));
+        run(bench, 1, &conversation.syn_ack(1));
+        let answer = wire::frame(&conversation.to_entry(), &conversation.client_segment(&say(1, 1)));
+        test_run::xdp(from_uplink, &answer);
+    }
+}
+
+/// So many rows of another pair's connections.
+pub(crate) fn strangers(pair: PairId, many: u32) {
+    let map = aya::maps::Map::HashMap(table());
+    let mut rows = aya::maps::HashMap::<_, Tuple, Connection>::try_from(map).expect("the table");
+    let row = Connection { pair: pair.0, flags: HAS_BASE | ANSWERED, ..Connection::FRESH };
+    for index in 0..many {
+        rows.insert(Tuple { ports: index, ..Tuple::default() }, row, 0).expect("there is room");
     }
 }
 

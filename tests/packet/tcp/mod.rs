@@ -5,6 +5,7 @@ pub(crate) mod conversation;
 mod counters;
 mod extended;
 mod full;
+mod late;
 mod modes;
 mod news;
 mod quoted;

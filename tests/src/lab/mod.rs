@@ -20,6 +20,7 @@ mod client;
 mod controller;
 mod fault;
 mod host;
+mod latch;
 mod member;
 mod reaper;
 mod topology;
@@ -37,6 +38,7 @@ pub use client::Client;
 pub use controller::Spoken;
 pub use fault::fill;
 pub use host::Host;
+pub use latch::{Latch, boottime};
 pub use member::Machine;
 pub use topology::{CLIENT_LINK, CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6, UPLINK};
 

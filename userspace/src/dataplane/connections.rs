@@ -80,9 +80,10 @@ impl Dataplane {
         let Some(row) = self.pairs.get(id.0) else { return Scene::default() };
         let row = rows::copy(row);
         let word = self.role(id);
+        let speaker = voice::active(word, row.tripped_epoch) as u32;
         Scene {
-            speaker: voice::active(word, row.tripped_epoch) as u32,
-            protect: u32::from(word.protect()),
+            speaker,
+            protect: Scene::protects(word, speaker),
             gate: u32::from(word.gate()),
             handover: u32::from(word.handover()),
             first: u32::from(row.flags & PAIR_FIRST != 0),

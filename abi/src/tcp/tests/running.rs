@@ -1,9 +1,11 @@
 //! Data, acknowledgements, and the turn.
 
 use super::*;
-use crate::tcp::connection::Verdict;
+use crate::tcp::connection::{Verdict, Why};
 use crate::tcp::from_member::{CLOSED_AGAIN, LATE, OPENED};
+use crate::tcp::nudge::Nudge;
 use crate::tcp::segment::{CWR, RST};
+use crate::{Epoch, RoleWord, Slot, voice};
 
 #[test]
 fn a_request_is_acknowledged_when_both_have_it() {
@@ -181,6 +183,61 @@ fn a_nudge_does_not_answer_the_handshake_in_the_clients_name() {
     assert_eq!(wire.connection.nudge(&scene), None, "the client has not answered yet");
     wire.client(say(1, 1));
     assert!(wire.connection.nudge(&scene).is_some());
+}
+
+#[test]
+fn a_nudge_of_the_data_plane_is_the_same_and_may_come_again() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(1, say(1, 101));
+    wire.scene = Scene { speaker: 1, protect: 0, ..wire.scene };
+    let expected = wire.connection.nudge(&wire.scene).expect("it lives");
+    let mut nudge = Nudge::default();
+    assert!(wire.connection.turn_and_nudge(&wire.scene, &mut nudge));
+    assert_eq!((nudge, wire.connection.speaker), (expected, 1));
+    // A controller that comes later.
+    assert_eq!(wire.connection.nudge(&wire.scene), Some(expected));
+    // One that cannot go on is lost from then on, and is told so again.
+    let mut wire = Wire::open();
+    wire.connection.judge(Verdict::Diverged, Why::Close);
+    wire.scene = Scene { speaker: 1, protect: 0, ..wire.scene };
+    let expected = wire.connection.nudge(&wire.scene).expect("it is told");
+    assert!(wire.connection.turn_and_nudge(&wire.scene, &mut nudge));
+    assert_eq!((nudge, wire.connection.verdict), (expected, Verdict::Lost as u32));
+    assert_eq!(wire.connection.nudge(&wire.scene), Some(expected));
+    // What has been begun anew since, with the same ports, is another connection.
+    wire.syn();
+    assert!(!wire.connection.turn_and_nudge(&wire.scene, &mut nudge));
+    assert!(!nudge.member.any() && !nudge.old_byte.any() && !nudge.client.any());
+}
+
+#[test]
+fn a_packet_that_was_faster_than_the_nudge_changes_nothing_about_it() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.scene = Scene { speaker: 1, protect: 0, ..wire.scene };
+    // The survivor acknowledges, and does not know yet that it may answer.
+    assert!(wire.member(1, say(1, 101)).client.is_some());
+    assert_eq!(wire.connection.speaker, 1);
+    let mut nudge = Nudge::default();
+    assert!(wire.connection.turn_and_nudge(&wire.scene, &mut nudge));
+    let heard = Wire::told(&nudge.member, 1);
+    assert_eq!((heard.seq, heard.ack, heard.window, heard.flags), (101, 1, 500, ACK));
+    assert_eq!(Wire::told(&nudge.old_byte, 1).seq, 100);
+}
+
+#[test]
+fn when_the_latch_has_tripped_there_is_no_standby() {
+    let word = RoleWord::new(Epoch(7), Slot::Zero).with_held(true).with_protect(true);
+    let protects = |word, tripped| Scene::protects(word, voice::active(word, tripped) as u32);
+    assert_eq!(protects(word, 0), 1);
+    assert_eq!(protects(word, 6), 1, "that was another epoch");
+    assert_eq!(protects(word, 7), 0);
+    assert_eq!(protects(word.with_paused(true), 7), 1, "the latch is off");
+    assert_eq!(protects(word.with_active(Slot::One), 7), 0);
+    assert_eq!(protects(word.with_protect(false), 0), 0);
+    // A conversation that has begun during a planned change.
+    assert_eq!(Scene::protects(word.with_handover(true), 1), 1);
 }
 
 #[test]

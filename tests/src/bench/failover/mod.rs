@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use keepalived::{Echo, echo};
-pub(super) use site::{boottime, last_beat};
+pub(super) use site::last_beat;
 
 use super::{Machine, Series, Sheet, say};
 use round::Round;

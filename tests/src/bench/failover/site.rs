@@ -1,21 +1,18 @@
 //! hotpair's side: the namespace lab with the real controller, and what is done to it.
 
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, Map, MapData};
+use aya::maps::Array;
 use hotpair::api::types::RecordKind;
-use hotpair_abi::maps::{Member, Pair};
+use hotpair_abi::maps::Member;
 
 use super::round::Round;
 use super::{Options, client, tell};
 use crate::bench::say;
 use crate::interrupt;
-use crate::lab::{Lab, PAIR};
+use crate::lab::{Lab, Latch, PAIR, boottime};
 
 /// What is done to the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,66 +149,15 @@ fn round(lab: &mut Lab, fault: Fault, number: u32) -> Result<Option<Round>> {
         }
         Fault::Switchover => round.flip_us = record.flip_us,
         Fault::Latch => {
-            let tripped = latch.context("it was watched")?.tripped()?;
+            let (_, tripped) = latch.context("it was watched")?.tripped()?;
             round.detection = Some(Duration::from_nanos(tripped.saturating_sub(fault_ns)));
         }
     }
     Ok(Some(round))
 }
 
-/// The data plane's clock, in nanoseconds.
-pub(in crate::bench) fn boottime() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-fn map(lab: &Lab, name: &str) -> Result<Map> {
-    let path = lab.dir().join("bpf/hotpair/maps").join(name);
-    Ok(Map::Array(MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?))
-}
-
 /// When a member has last beaten, as the data plane has noted it; to be asked before another one is in its place.
 pub(in crate::bench) fn last_beat(lab: &Lab, slot: u8) -> Result<u64> {
-    let members = Array::<_, Member>::try_from(map(lab, "MEMBERS")?)?;
+    let members = Array::<_, Member>::try_from(lab.array("MEMBERS")?)?;
     Ok(members.get(&u32::from(slot), 0)?.last_beat_ns)
-}
-
-/// Looks out for the kernel's latch, which tells nobody when there is no controller.
-struct Latch {
-    over: Arc<AtomicBool>,
-    thread: JoinHandle<Option<u64>>,
-}
-
-impl Latch {
-    /// Between two looks: as exact as the figure is.
-    const PERIOD: Duration = Duration::from_micros(100);
-
-    fn watch(lab: &Lab) -> Result<Latch> {
-        let pairs = Array::<_, Pair>::try_from(map(lab, "PAIRS")?)?;
-        let over = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&over);
-        let tripped = move || pairs.get(&0, 0).map(|pair| pair.tripped_epoch).ok();
-        let before = tripped();
-        let until = Instant::now() + Duration::from_secs(30);
-        let thread = std::thread::spawn(move || {
-            while !ended.load(Ordering::Relaxed) && Instant::now() < until {
-                if tripped() != before {
-                    return Some(boottime());
-                }
-                std::thread::sleep(Latch::PERIOD);
-            }
-            None
-        });
-        Ok(Latch { over, thread })
-    }
-
-    fn has_tripped(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// When it tripped.
-    fn tripped(self) -> Result<u64> {
-        self.over.store(true, Ordering::Relaxed);
-        self.thread.join().ok().flatten().context("the latch did not trip")
-    }
 }

@@ -15,11 +15,11 @@ use hotpair_abi::tcp::segment::{ACK, SYN, Segment};
 use hotpair_abi::{Address, Epoch, RoleWord, Slot};
 
 use crate::bench::Sheet;
-use crate::bench::failover::boottime;
 use crate::bench::packets::{
     Gate, Path, SENDER_MAC, UPLINK_MAC, V4, WEB, data_plane, enter, in_turns, stay_on_one_cpu,
 };
 use crate::frames::{Macs, udp};
+use crate::lab::boottime;
 
 const PORTS: [u16; 2] = [4000, 5000];
 /// Bytes of payload of a segment.

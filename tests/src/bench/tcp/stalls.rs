@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hotpair::api::types::RecordKind;
 
-use crate::bench::failover::{boottime, last_beat};
+use crate::bench::failover::last_beat;
 use crate::bench::{Preferred, Series, Sheet, say};
 use crate::interrupt;
-use crate::lab::Lab;
+use crate::lab::{Lab, boottime};
 use crate::stream::{Conversation, PORT};
 
 /// Between an answer and the next request: what is measured must not take the time of who is to notice the fault.
