@@ -22,7 +22,7 @@ use hotpair_tests::wait::wait_until;
 use crate::takeover::{open, patient};
 
 /// `cargo xtask test --soak` takes its time.
-fn soaking() -> bool {
+pub(crate) fn soaking() -> bool {
     std::env::var_os("HOTPAIR_SOAK").is_some()
 }
 
