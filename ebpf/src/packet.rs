@@ -45,11 +45,11 @@ impl XdpFrame {
         Some(start as *mut T)
     }
 
-    /// Bytes of the frame, to read and write in place. `None` if the frame ends before their end.
+    /// Bytes of the frame, to read and write in place, at an even address ([`by_pairs`]) where `at` is even. `None` if the frame
+    /// ends before their end.
     #[inline(always)]
-    pub fn halves<const N: usize>(&self, at: usize) -> Option<&mut [u16; N]> {
-        // SAFETY: `at` has checked that they lie within the frame, at an even address (`by_pairs`) where `at` is even.
-        self.at::<[u16; N]>(at).map(|halves| unsafe { &mut *halves })
+    pub fn halves<const N: usize>(&self, at: usize) -> Option<*mut [u16; N]> {
+        self.at(at)
     }
 
     /// Makes room for a `T` in front of the frame, where the kernel takes it along. `None` if the driver cannot.

@@ -24,32 +24,13 @@ struct Value {
     data: u32,
 }
 
-/// A flag: VLAN tags of sent frames are left to the NIC.
-pub const TX_VLAN: u32 = 1 << 7;
-
-const GET_FLAGS: u32 = 0x25;
-const SET_FLAGS: u32 = 0x26;
-
-/// Switches one of the offloads, in the calling thread's namespace.
+/// Switches one of the constants of this module, in the calling thread's namespace.
 ///
 /// # Errors
 /// When there is no such link, or it cannot do that.
 pub fn set(link: &str, command: u32, on: bool) -> Result<()> {
-    ask(link, command, u32::from(on)).map(drop)
-}
-
-/// Switches one of the flags.
-///
-/// # Errors
-/// When there is no such link, or it cannot do that.
-pub fn set_flag(link: &str, flag: u32, on: bool) -> Result<()> {
-    let others = ask(link, GET_FLAGS, 0)? & !flag;
-    ask(link, SET_FLAGS, others | if on { flag } else { 0 }).map(drop)
-}
-
-fn ask(link: &str, command: u32, data: u32) -> Result<u32> {
     let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
-    let mut value = Value { command, data };
+    let mut value = Value { command, data: u32::from(on) };
     // SAFETY: all zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     if link.len() >= request.ifr_name.len() {
@@ -62,7 +43,7 @@ fn ask(link: &str, command: u32, data: u32) -> Result<u32> {
     // SAFETY: SIOCETHTOOL reads the ifreq and the ethtool_value it points to; both live through the call.
     if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } < 0 {
         let error = io::Error::last_os_error();
-        bail!("ethtool's command {command:#x} with {data} on {link}: {error}");
+        bail!("cannot set the offload {command:#x} of {link} to {on}: {error}");
     }
-    Ok(value.data)
+    Ok(())
 }

@@ -113,7 +113,10 @@ pub fn write(ctx: *mut xdp_md) -> Option<u32> {
 #[inline(always)]
 fn edit(frame: XdpFrame, plan: &Plan, slot: u32) -> Option<u32> {
     let l4 = plan.l4 as usize;
-    let echo = if plan.is_stamped() { Some(frame.halves::<2>(l4 + ECHO)?) } else { None };
-    plan.write(slot, frame.halves::<10>(l4)?, echo);
+    // SAFETY: `halves` has checked that both lie within the frame, and they do not overlap.
+    unsafe {
+        let echo = if plan.is_stamped() { Some(&mut *frame.halves::<2>(l4 + ECHO)?) } else { None };
+        plan.write(slot, &mut *frame.halves::<10>(l4)?, echo);
+    }
     Some(XDP_PASS)
 }

@@ -30,13 +30,14 @@ pub fn renumber(frame: XdpFrame, ip: &Ip, tags: &Tags, id: u32, speaker: u32) ->
     if seq == quoted.seq {
         return Some(());
     }
-    let field = frame.halves::<2>(quoted.seq_at)?;
+    // SAFETY: `halves` has checked that they lie within the frame, and they do not overlap.
+    let (field, sum) =
+        unsafe { (&mut *frame.halves::<2>(quoted.seq_at)?, &mut *frame.halves::<1>(ip.l4 + CHECKSUM)?) };
     let [a, b, c, d] = seq.to_be_bytes();
     let to = [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])];
     // In ones' complement, taking away is adding the complement.
     let diff = to[0] as u64 + to[1] as u64 + !field[0] as u64 + !field[1] as u64;
     *field = to;
-    let sum = frame.halves::<1>(ip.l4 + CHECKSUM)?;
     sum[0] = checksum_after(sum[0], diff);
     count(row(id), Counter::TcpQuoteTranslated);
     Some(())

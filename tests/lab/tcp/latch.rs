@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_millis(350);
 /// Half of the rounds must be far below what the shortest of all timers would take.
 const SHORT: Duration = Duration::from_millis(150);
 
-pub(super) fn lab() -> Builder {
+fn lab() -> Builder {
     hasty().heartbeat(Duration::from_millis(5), TIMEOUT)
 }
 
@@ -37,19 +37,13 @@ fn without_a_controller_nobody_waits_for_a_timer() -> Result<()> {
     let Some(mut lab) = protected("without_a_controller_nobody_waits_for_a_timer", lab())? else {
         return Ok(());
     };
-    stalls_are_short(&mut lab, if soaking() { 20 } else { 3 }, |_| Ok(()))
+    stalls_are_short(&mut lab, if soaking() { 20 } else { 3 })
 }
 
-/// Rounds of it; each with members that have been prepared.
-pub(super) fn stalls_are_short(
-    lab: &mut Lab,
-    rounds: usize,
-    prepare: impl Fn(&Lab) -> Result<()>,
-) -> Result<()> {
+fn stalls_are_short(lab: &mut Lab, rounds: usize) -> Result<()> {
     let (mut stalls, mut resets, mut fresh) = (vec![Vec::new(); 3], Vec::new(), Vec::new());
     for round in 0..rounds {
         let before = lab.wait_protected()?;
-        prepare(lab)?;
         let v6 = round % 2 == 1;
         let (busy, clients) = at_work(lab, &format!("round {round}"), v6)?;
         // The members say different things to this client, which only listens.
