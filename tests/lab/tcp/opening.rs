@@ -14,6 +14,7 @@ use hotpair_tests::lab::{CLIENT_V4, Lab};
 use hotpair_tests::late::Lateness;
 use hotpair_tests::line::Faults;
 use hotpair_tests::stream::{Conversation, PORT};
+use hotpair_tests::wait::wait_for;
 
 use super::chain::verdicts;
 use super::{Busy, kill_primary, soaking};
@@ -204,8 +205,10 @@ fn a_port_is_used_again_while_the_servers_still_wait_for_stragglers() -> Result<
     let from = SocketAddr::new(CLIENT_V4.parse()?, 40_000);
     let again = || -> Result<Conversation> {
         let _inside = lab.client().netns().enter()?;
+        let to = SocketAddr::new(lab.client().entry(false)?, PORT);
+        // Until the client's own FIN is acknowledged, its kernel has the port in use (LAST-ACK).
         let mut conversation =
-            Conversation::open_from(from, SocketAddr::new(lab.client().entry(false)?, PORT))?;
+            wait_for("the client's own port", Duration::from_secs(2), || Conversation::open_from(from, to))?;
         conversation.increment()?;
         Ok(conversation)
     };
