@@ -1,19 +1,18 @@
 //! What of a member's segments the client gets to hear.
 //!
-//! The gate: what the client is told to have arrived has arrived at both members. The speaker's acknowledgements are
-//! lowered to what the standby has too; when the standby catches up, its own (suppressed) segment, cut down to its
-//! header, tells the client. A FIN or RST waits for the other member's.
+//! The speaker's acknowledgements are lowered to what the standby has too ([`gate`](crate::tcp::gate)); when the standby
+//! catches up, its own (suppressed) segment, cut down to its header, tells the client. A FIN or RST waits for the other
+//! member's.
 
 use crate::count::Counter;
 use crate::tcp::connection::{
-    ANSWERED, CLOSED, Connection, FAR, FIN_SEEN, GATE_OPEN, HALF_SCALED, HALF_STAMPS, HAS_BASE, HELD,
-    OUT_FIN, RST_SEEN, SACKED, SCALED, STAMPS, SYN_ACK, Scene, UNHEARD, Verdict, Why,
+    CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, Scene, UNHEARD, Verdict,
+    Why,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
-use crate::tcp::pace::AHEAD;
 use crate::tcp::pure::Pure;
-use crate::tcp::segment::{ACK, FIN, NO_SCALE, PSH, RST, SYN, Segment};
-use crate::tcp::seq::{after, earlier, later};
+use crate::tcp::segment::{ACK, FIN, PSH, RST, SYN, Segment};
+use crate::tcp::seq::{after, later};
 
 /// The segment ends here.
 pub const SUPPRESS: u32 = 0;
@@ -66,13 +65,6 @@ pub struct Outcome {
     /// Whether the member says something that it has not said before.
     pub fresh: u32,
 }
-
-/// So long a standby has for its SYN-ACK: half of what the others wait for before they repeat theirs (RFC 6298 section 2).
-const HANDSHAKE: u64 = 500_000_000;
-
-/// A FIN or RST waits for a standby that is late with the connection so many times the lag limit, and no longer: it may
-/// never catch up.
-const LATE_CLOSE: u64 = 10;
 
 /// The window's right edge must gain this much to be worth a segment of its own, bytes.
 const WORTHWHILE: u32 = 8192;
@@ -132,163 +124,6 @@ impl Connection {
         }
     }
 
-    /// Second: a SYN-ACK. Held until the other member's is there, so that no standby begins behind: the second one passes,
-    /// whosever it is, and its numbering becomes the client's.
-    #[inline(always)]
-    pub fn syn_ack(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
-        let speaks = slot == scene.speaker;
-        let has_base = self.flags & HAS_BASE;
-        if self.created_ns < scene.since_ns[slot as usize & 1] {
-            // It came after the SYN and answers its repetition: what is known is of its predecessor.
-            self.judge(Verdict::Unprotected, Why::Older);
-            if !speaks {
-                return;
-            }
-        }
-        let offered = self.flags;
-        let half = self.half_mut(slot);
-        let first = half.flags & SYN_ACK == 0;
-        if first || (has_base == 0 && half.isn != segment.seq) {
-            half.isn = segment.seq;
-            half.isn_before = segment.seq;
-            half.nxt = segment.seq.wrapping_add(1);
-            half.ack = segment.ack;
-            half.right = segment.ack.wrapping_add(segment.window);
-            half.given = segment.seq;
-            half.syn_stamp = segment.stamps[0];
-            half.stamp = segment.stamps[0];
-            half.flags = SYN_ACK;
-            half.wscale = 0;
-            if segment.stamps_at != 0 && offered & STAMPS != 0 {
-                half.flags |= HALF_STAMPS;
-            }
-            if segment.wscale != NO_SCALE && offered & SCALED != 0 {
-                half.flags |= HALF_SCALED;
-                half.wscale = segment.wscale;
-            }
-        } else if half.isn != segment.seq {
-            if self.flags & ANSWERED != 0 {
-                return;
-            }
-            self.number_anew(slot, segment);
-        }
-        if segment.odd != 0 {
-            self.judge(Verdict::Unprotected, Why::Signed);
-        }
-        if has_base != 0 {
-            if speaks {
-                // Once more: the client has not heard it, or not answered. With the first one's timestamp: what the client
-                // echoes of it, both members must recognise as their own first one's.
-                out.how = EDIT;
-                out.edit.seq = segment.seq.wrapping_sub(self.offset(slot));
-                out.edit.stamps[0] = self.out.stamp;
-            } else if self.flags & ANSWERED != 0 {
-                out.tell_slot = slot;
-            }
-            return;
-        }
-        if scene.protect == 0 || self.verdict != Verdict::Opening as u32 {
-            self.judge(Verdict::Unprotected, Why::NoStandby);
-            if speaks {
-                self.set_base(slot, segment);
-            }
-            return;
-        }
-        if self.half(slot ^ 1).flags & SYN_ACK != 0 {
-            const SAME: u32 = HALF_STAMPS | HALF_SCALED;
-            if (self.half(slot).flags ^ self.half(slot ^ 1).flags) & SAME == 0 {
-                self.judge(Verdict::InSync, Why::Well);
-                self.set_base(slot, segment);
-                out.how = PASS;
-                out.why = Counter::ActiveSent as u32;
-                return;
-            }
-            self.judge(Verdict::Unprotected, Why::Options);
-            if speaks {
-                self.set_base(slot, segment);
-            }
-            return;
-        }
-        if !speaks {
-            return;
-        }
-        if first | (scene.now_ns.wrapping_sub(self.created_ns) < HANDSHAKE) {
-            // Once more so soon: the SYN has come twice, and this member answers each.
-            out.how = SUPPRESS;
-            out.why = Counter::TcpSynAckHeld as u32;
-        } else {
-            // The member has waited for a second. Better unprotected than unreachable.
-            self.judge(Verdict::Unprotected, Why::NoHandshake);
-            self.set_base(slot, segment);
-        }
-    }
-
-    /// A member answers the same SYN with another number, before the client has answered: a SYN cookie that has become a
-    /// minute older (`tcp_cookie_time`), or a server that has forgotten the first. The new one counts, but of the base the
-    /// client may have heard the one before ([`Connection::settle_number`]).
-    #[inline(always)]
-    fn number_anew(&mut self, slot: u32, syn_ack: &Segment) {
-        let half = self.half_mut(slot);
-        half.isn_before = half.isn;
-        half.isn = syn_ack.seq;
-        half.nxt = syn_ack.seq.wrapping_add(1);
-        half.given = syn_ack.seq;
-        half.syn_stamp = syn_ack.stamps[0];
-        half.stamp = syn_ack.stamps[0];
-        if self.flags & HAS_BASE != 0 && slot == self.base {
-            self.begin_out(syn_ack.seq);
-            self.out.stamp = syn_ack.stamps[0];
-        }
-    }
-
-    /// The client's first answer says which of the base's SYN-ACKs it has heard.
-    #[inline(always)]
-    pub(super) fn settle_number(&mut self, answer: &Segment) {
-        let base = self.base;
-        let half = self.half_mut(base);
-        let before = half.isn_before;
-        if before == half.isn || answer.ack != before.wrapping_add(1) {
-            return;
-        }
-        half.isn_before = half.isn;
-        half.isn = before;
-        half.nxt = answer.ack;
-        half.given = before;
-        if answer.stamps_at != 0 {
-            half.syn_stamp = answer.stamps[1];
-        }
-        self.begin_out(before);
-    }
-
-    /// The client is spoken to in the numbers that begin with this one.
-    #[inline(always)]
-    fn begin_out(&mut self, isn: u32) {
-        self.client.ack = isn;
-        self.client.right = isn.wrapping_add(1).wrapping_add(self.client.window);
-        self.out.nxt = isn.wrapping_add(1);
-    }
-
-    #[inline(always)]
-    fn set_base(&mut self, slot: u32, syn_ack: &Segment) {
-        self.base = slot;
-        self.flags |= HAS_BASE;
-        let flags = self.half(slot).flags;
-        if flags & HALF_STAMPS == 0 {
-            self.flags &= !STAMPS;
-        }
-        if syn_ack.sack_permitted == 0 {
-            self.flags &= !SACKED;
-        }
-        if flags & HALF_SCALED == 0 {
-            self.flags &= !SCALED;
-            self.client.wscale = 0;
-        }
-        self.begin_out(syn_ack.seq);
-        self.out.ack = syn_ack.ack;
-        self.out.right = syn_ack.ack.wrapping_add(syn_ack.window);
-        self.out.stamp = syn_ack.stamps[0];
-    }
-
     /// A member whose connection could not be carried over may only say that there is none.
     #[inline(always)]
     fn of_the_lost(&self, speaks: bool, segment: &Segment, out: &mut Outcome) {
@@ -341,113 +176,6 @@ impl Connection {
             half.right = later(half.right, right);
         }
         true
-    }
-
-    /// The gate's watchdog: a standby that has not got within the limit what the speaker had then is not waited for.
-    #[inline(always)]
-    pub fn watch(&mut self, scene: &Scene, out: &mut Outcome) {
-        if self.verdict != Verdict::InSync as u32 {
-            return;
-        }
-        let speaker = self.half(scene.speaker).ack;
-        let standby = self.half(scene.speaker ^ 1).ack;
-        if !after(speaker, standby) {
-            self.behind_ns = 0;
-            if self.flags & GATE_OPEN != 0 && self.unsaid(scene.speaker ^ 1) <= AHEAD {
-                self.flags &= !GATE_OPEN;
-                out.news |= CLOSED_AGAIN;
-            }
-        } else if self.behind_ns == 0 || !after(self.mark, standby) {
-            self.behind_ns = scene.now_ns;
-            self.mark = speaker;
-            self.queue(scene, out);
-        } else {
-            self.open_if_late(scene, out);
-        }
-    }
-
-    /// Opens the gate if the standby has been behind for longer than it may.
-    #[inline(always)]
-    pub fn open_if_late(&mut self, scene: &Scene, out: &mut Outcome) {
-        // A planned change needs it closed, and is over soon.
-        if self.behind_ns != 0
-            && scene.handover == 0
-            && self.flags & GATE_OPEN == 0
-            && scene.now_ns.saturating_sub(self.behind_ns) >= scene.lag_limit_ns
-        {
-            self.flags |= GATE_OPEN;
-            out.news |= OPENED;
-        }
-    }
-
-    /// What the client may be told to have arrived.
-    #[inline(always)]
-    pub(super) fn joint_ack(&self, gated: bool, scene: &Scene) -> u32 {
-        let mut ack = self.half(scene.speaker).ack;
-        if gated {
-            ack = earlier(ack, self.half(scene.speaker ^ 1).ack);
-        }
-        later(self.out.ack, ack)
-    }
-
-    /// How far the client may send.
-    #[inline(always)]
-    pub(super) fn joint_right(&self, gated: bool, scene: &Scene) -> u32 {
-        let mut right = self.half(scene.speaker).right;
-        if gated {
-            right = earlier(right, self.half(scene.speaker ^ 1).right);
-        }
-        later(self.out.right, right)
-    }
-
-    /// The window field for the client that makes this right edge, rounded down.
-    #[inline(always)]
-    pub(super) fn window(&self, ack: u32, right: u32) -> u32 {
-        let room = right.wrapping_sub(ack);
-        if room as i32 <= 0 {
-            return 0;
-        }
-        let units = room >> (self.half(self.base).wscale & 15);
-        if units > 0xffff { 0xffff } else { units }
-    }
-
-    /// Whether what the segment says to have out of order is at the other member, too.
-    #[inline(always)]
-    fn has_all_blocks(&self, other: u32, segment: &Segment) -> bool {
-        let half = self.half(other);
-        let mut missing = 0u32;
-        let mut block = 0;
-        while block < 4 {
-            if block < segment.sacks {
-                let [left, right] = segment.sack[block as usize];
-                let mut has = !after(right, half.ack) as u32;
-                let mut theirs = 0;
-                while theirs < 4 {
-                    if theirs < half.sacks {
-                        let [l, r] = half.sack[theirs as usize];
-                        has |= (!after(l, left) && !after(right, r)) as u32;
-                    }
-                    theirs += 1;
-                }
-                missing |= has ^ 1;
-            }
-            block += 1;
-        }
-        missing == 0
-    }
-
-    /// Whether a FIN or RST of the speaker must wait for the standby's; begins the waiting.
-    #[inline(always)]
-    fn must_wait(&mut self, slot: u32, scene: &Scene) -> bool {
-        let half = self.half_mut(slot);
-        if half.flags & HELD == 0 {
-            half.flags |= HELD;
-            half.held_ns = scene.now_ns;
-            return true;
-        }
-        let waited = scene.now_ns.saturating_sub(half.held_ns);
-        let late = self.flags & GATE_OPEN != 0;
-        waited < scene.close_limit_ns && !(late && waited > LATE_CLOSE * scene.lag_limit_ns)
     }
 
     /// A member's FIN in the client's numbering.

@@ -17,6 +17,8 @@ pub mod connection;
 pub mod edit;
 pub mod first;
 pub mod from_member;
+pub mod gate;
+pub mod handshake;
 pub mod late;
 pub mod nudge;
 pub mod pace;
