@@ -23,7 +23,7 @@
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,13 @@ fn listen(at: SocketAddr, greeting: &'static str) -> Result<()> {
 /// From now on this end sends so many bytes a second at most, evenly.
 fn pace(stream: &TcpStream, rate: u64) -> io::Result<()> {
     set(stream, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, rate)
+}
+
+/// A socket that no process started meanwhile inherits: that would keep it open.
+fn socket_to(to: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
 /// A socket option that is a number.
@@ -213,9 +220,8 @@ impl Conversation {
     /// # Errors
     /// When the port is taken, or nobody answers.
     pub fn open_from(from: SocketAddr, to: SocketAddr) -> Result<Conversation> {
-        use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket(family, SocketType::STREAM, None)?;
+        use rustix::net::{bind, connect, sockopt};
+        let socket = socket_to(to)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &from).with_context(|| format!("binding to {from}"))?;
         connect(&socket, &to).with_context(|| format!("connecting from {from} to {to}"))?;
@@ -227,17 +233,15 @@ impl Conversation {
     /// # Errors
     /// When nobody answers, or without the right to choose (CAP_NET_ADMIN, `TCP_REPAIR`).
     pub fn open_numbered(first: u32, to: SocketAddr) -> Result<Conversation> {
-        use rustix::net::{AddressFamily, SocketType, connect, socket};
         /// `TCP_SEND_QUEUE` of linux/tcp.h.
         const SEND_QUEUE: i32 = 2;
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket(family, SocketType::STREAM, None)?;
+        let socket = socket_to(to)?;
         set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, 1).context("TCP_REPAIR")?;
         set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, SEND_QUEUE)?;
         // What is set here is where the kernel begins when it connects in earnest (`tcp_v4_connect`: only 0 is replaced).
         set(&socket, libc::IPPROTO_TCP, libc::TCP_QUEUE_SEQ, first)?;
         set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, 0)?;
-        connect(&socket, &to).with_context(|| format!("connecting to {to}"))?;
+        rustix::net::connect(&socket, &to).with_context(|| format!("connecting to {to}"))?;
         Conversation::over(socket.into())
     }
 

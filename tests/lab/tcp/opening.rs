@@ -206,9 +206,9 @@ fn a_port_is_used_again_while_the_servers_still_wait_for_stragglers() -> Result<
     let again = || -> Result<Conversation> {
         let _inside = lab.client().netns().enter()?;
         let to = SocketAddr::new(lab.client().entry(false)?, PORT);
-        // Until the client's own FIN is acknowledged, its kernel has the port in use (LAST-ACK). Mostly that is over at once;
-        // beside other tests it took more than two seconds now and then.
-        let mut conversation = wait_for("the client's own port", SLOW, || Conversation::open_from(from, to))?;
+        // Until the client's own FIN is acknowledged, its kernel has the port in use (LAST-ACK).
+        let soon = Duration::from_secs(1);
+        let mut conversation = wait_for("the client's own port", soon, || Conversation::open_from(from, to))?;
         conversation.increment()?;
         Ok(conversation)
     };
