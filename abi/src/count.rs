@@ -186,6 +186,8 @@ counters! {
     TcpAnsweredFirst = 80, "tcp_answered_first";
     /// An ICMP error about a member's segment was given that member's numbers.
     TcpQuoteTranslated = 81, "tcp_quote_translated";
+    /// Data of a new primary that could not be compared yet with what the client has from the old one: not heard.
+    TcpNotCompared = 82, "tcp_not_compared";
 }
 
 #[cfg(test)]

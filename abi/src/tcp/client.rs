@@ -1,7 +1,7 @@
 //! What a segment of the client changes.
 
 use crate::tcp::connection::{
-    ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, OUT_FIN, Scene, UNHEARD, Verdict,
+    ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, MAX_RTT_MS, OUT_FIN, Scene, UNHEARD, Verdict,
 };
 use crate::tcp::segment::{ACK, FIN, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
@@ -74,6 +74,10 @@ impl Connection {
             return;
         }
         self.heard_ns = now_ns;
+        if self.flags & ANSWERED == 0 {
+            let took_ms = now_ns.saturating_sub(self.created_ns) / 1_000_000;
+            self.rtt_ms = if took_ms > MAX_RTT_MS as u64 { MAX_RTT_MS } else { took_ms as u16 };
+        }
         self.flags |= ANSWERED;
         if after(self.out.ack, segment.seq) {
             // A retransmission, a probe of a closed window, a keepalive: what it was told may be lost on the way.

@@ -11,6 +11,9 @@ use crate::tcp::segment::{EXTENDED, NO_SCALE, Segment};
 use crate::tcp::seq::{after, earlier};
 use crate::tcp::stream::{NO_MILESTONE, Sum};
 
+/// A longer round trip is taken for this one: a segment of the handshake was lost and came again.
+pub const MAX_RTT_MS: u16 = 500;
+
 /// How far from what is known a member's segment may be and still be believed: the largest window (RFC 7323 section 2.3).
 pub const FAR: u32 = 1 << 30;
 
@@ -151,6 +154,8 @@ pub const QUEUED: u32 = 1 << 8;
 pub const UNHEARD: u32 = 1 << 9;
 /// [`Connection::flags`]: SACK is in use (the client and the base have offered it).
 pub const SACKED: u32 = 1 << 10;
+/// [`Connection::flags`]: the members' streams have been found equal up to somewhere.
+pub const COMPARED: u32 = 1 << 11;
 
 /// [`Half::flags`]: its SYN-ACK was seen; `isn`, `syn_stamp` and `wscale` are valid.
 pub const SYN_ACK: u32 = 1 << 0;
@@ -278,8 +283,8 @@ pub struct Connection {
     pub half: [Half; 2],
     /// Where the client's frames come from.
     pub mac: [u8; 6],
-    /// Zero.
-    pub pad: [u8; 2],
+    /// How long the client took to answer the handshake, milliseconds, [`MAX_RTT_MS`] at most.
+    pub rtt_ms: u16,
     /// A sum of the member that is ahead, which the other one has yet to come by.
     pub milestone: Sum,
     /// Whose it is; [`NO_MILESTONE`] for none.
@@ -370,7 +375,7 @@ impl Connection {
             sum: Sum { words: 0, running: 0, rest: 0, pos: 0, pad: 0 },
         }; 2],
         mac: [0; 6],
-        pad: [0; 2],
+        rtt_ms: 0,
         milestone: Sum { words: 0, running: 0, rest: 0, pos: 0, pad: 0 },
         milestone_of: NO_MILESTONE,
         anew: 0,
@@ -409,6 +414,7 @@ impl Connection {
         if syn.sack_permitted != 0 {
             self.flags |= SACKED;
         }
+        self.rtt_ms = 0;
         self.half[0].flags = 0;
         self.half[1].flags = 0;
         self.half[0].held_ns = 0;

@@ -253,7 +253,8 @@ impl Connection {
         }
         let pure = segment.payload == 0 && edit.flags & FIN == 0;
         // The other one has been faster.
-        let late = !pure
+        let mut whys = [Counter::TcpAlreadyThere as u32, Counter::TcpConverted as u32];
+        let mut late = !pure
             && out.fresh != 0
             && self.both_answer(scene)
             && !after(segment.end().wrapping_sub(offset), self.out.nxt);
@@ -263,6 +264,15 @@ impl Connection {
         if again {
             // The client has this already, as this member does not know.
             out.tell_slot = slot;
+        } else if !pure && self.is_unproven(slot, scene) {
+            if segment.has(FIN) || !self.must_wait(slot, scene) {
+                // It ends where the other one went on, or never gets to where they could be compared.
+                self.judge(Verdict::Lost, Why::Payload);
+                self.of_the_lost(true, segment, out);
+                return;
+            }
+            late = true;
+            whys = [Counter::TcpNotCompared as u32; 2];
         }
         if pure && behind {
             edit.seq = self.out.nxt;
@@ -294,11 +304,11 @@ impl Connection {
         } else if again || late {
             if !worthwhile {
                 out.how = SUPPRESS;
-                out.why = Counter::TcpAlreadyThere as u32;
+                out.why = whys[0];
                 return;
             }
             out.how = CUT;
-            out.why = Counter::TcpConverted as u32;
+            out.why = whys[1];
             edit.seq = self.out.nxt;
             edit.flags = ACK;
         }

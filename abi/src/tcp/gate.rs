@@ -10,6 +10,9 @@ use crate::tcp::seq::{after, earlier, later};
 /// never catch up.
 const LATE_CLOSE: u64 = 10;
 
+/// Round trips in which a client sends again what is missing; twice, if that is lost as well.
+const RESENT: u64 = 3;
+
 impl Connection {
     /// The gate's watchdog: a standby that has not got within the limit what the speaker had then is not waited for.
     #[inline(always)]
@@ -34,14 +37,18 @@ impl Connection {
         }
     }
 
-    /// Opens the gate if the standby has been behind for longer than it may.
+    /// Opens the gate if the standby has been behind for longer than it may. One that says which segments it misses
+    /// (RFC 2018) has the time in which the client hears that and sends them again: not to wait for it would tell the client
+    /// that they have arrived, and the standby would never get them.
     #[inline(always)]
     pub fn open_if_late(&mut self, scene: &Scene, out: &mut Outcome) {
+        let misses = (self.half(scene.speaker ^ 1).sacks != 0) as u64;
+        let limit = scene.lag_limit_ns + misses * self.rtt_ms as u64 * RESENT * 1_000_000;
         // A planned change needs it closed, and is over soon.
         if self.behind_ns != 0
             && scene.handover == 0
             && self.flags & GATE_OPEN == 0
-            && scene.now_ns.saturating_sub(self.behind_ns) >= scene.lag_limit_ns
+            && scene.now_ns.saturating_sub(self.behind_ns) >= limit
         {
             self.flags |= GATE_OPEN;
             out.news |= OPENED;

@@ -10,7 +10,7 @@
 //! The sum is Fletcher's with 64-bit words, modulo 2^64: it notices any change of one word, and words in another order. It
 //! is meant for members that differ by themselves, not for somebody who makes two streams with equal sums on purpose.
 
-use crate::tcp::connection::{Connection, FAR, Scene, Verdict, Why};
+use crate::tcp::connection::{COMPARED, Connection, FAR, HELD, Scene, Verdict, Why};
 use crate::tcp::segment::{RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
 
@@ -267,6 +267,11 @@ impl Connection {
             self.milestone_of = NO_MILESTONE;
             return DIFFER;
         }
+        if passed {
+            self.flags |= COMPARED;
+            // It was held until it got here, if it was; behind its end nothing of it is summed.
+            self.half_mut(slot).flags &= !HELD;
+        }
         if passed || self.milestone_of == NO_MILESTONE {
             let theirs = self.half(other).sum.pos;
             let ahead = if after(theirs, end) { other } else { slot };
@@ -275,6 +280,21 @@ impl Connection {
             self.milestone.set(if ahead & 1 == 0 { &a.sum } else { &b.sum });
         }
         WELL
+    }
+
+    /// Whether what this member says lies before the first place at which it can be compared with what the client has had
+    /// from the other one. Only a new primary is ever behind a milestone of the other. Of a server that answers otherwise
+    /// from its first byte on, nothing is heard in this way, whatever was lost in the moment of the takeover; the first
+    /// flight is short, so that what had to be held back comes again at once.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_unproven(&self, slot: u32, scene: &Scene) -> bool {
+        scene.compare != 0
+            && ((self.flags & COMPARED)
+                | (self.verdict ^ Verdict::InSync as u32)
+                | (self.milestone_of ^ slot ^ 1))
+                == 0
+            && after(self.milestone.pos, self.half(slot).sum.pos)
     }
 
     /// Both sums begin here.

@@ -1,17 +1,20 @@
 //! Downloads, uploads and requests through a failover over lines that lose, double and delay segments, and with clients
 //! of all kinds.
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hotpair_abi::tcp::connection::CLOSED;
 use hotpair_tests::dice::Dice;
 use hotpair_tests::lab::Lab;
 use hotpair_tests::line::Faults;
 use hotpair_tests::stream::Conversation;
+use hotpair_tests::wait::wait_until;
 
 use super::{Busy, kill_primary, patient, soaking};
 use crate::scenario::protected;
+use crate::takeover::hasty;
 
 /// What is bad, and what the client is like.
 #[derive(Clone, Copy, Debug)]
@@ -215,4 +218,34 @@ fn transfers_over_bad_lines_go_on() -> Result<()> {
 #[test]
 fn transfers_of_clients_without_timestamps_go_on() -> Result<()> {
     all_go_on("transfers_of_clients_without_timestamps_go_on", SHORT_WITHOUT, false)
+}
+
+#[test]
+fn copies_that_a_far_client_sends_again_are_waited_for() -> Result<()> {
+    let name = "copies_that_a_far_client_sends_again_are_waited_for";
+    // It takes three times the limit until the client has heard that something is missing and has sent it again.
+    let builder = hasty().lag_limit(Duration::from_millis(10)).long_cable(Duration::from_millis(15));
+    let Some(lab) = protected(name, builder)? else { return Ok(()) };
+    const BYTES: u64 = 6 << 20;
+    let mut uploads = Vec::new();
+    for v6 in [false, true] {
+        let mut conversation = super::open(&lab, v6)?;
+        // Evenly: behind the last segment of a burst comes nothing by which its loss would show.
+        conversation.pace(1 << 20)?;
+        uploads.push(thread::spawn(move || conversation.upload(BYTES)));
+    }
+    let arrived = |part: u64| {
+        wait_until("a part of it to have arrived", Duration::from_secs(30), || {
+            let Ok(flows) = lab.flows() else { return false };
+            flows.flows.iter().filter(|flow| flow.received > part).count() == uploads.len()
+        })
+    };
+    arrived(BYTES / 4)?;
+    lab.standby()?.set_lines(Faults::LOSS_1, Faults::NONE)?;
+    arrived(BYTES / 2)?;
+    kill_primary(&lab)?;
+    for upload in uploads {
+        upload.join().expect("no panic").with_context(|| counters(&lab))?;
+    }
+    Ok(())
 }

@@ -93,6 +93,15 @@ const CASES: &[Case] = &[
         let told = conversation.heard_by_member(1, &came.told.expect("it is told"));
         assert_eq!((told.ack, came.client), (501, None));
     }),
+    (Counter::TcpNotCompared, |bench| {
+        let conversation = Conversation::new(4000);
+        conversation.open(bench);
+        conversation.member(bench, 0, &say(1, 1).data(1000));
+        bench.plane.set_role(WEB, word().with_epoch(Epoch(6)).with_active(Slot::One).with_protect(false));
+        assert_eq!(conversation.member(bench, 1, &say(1, 1).data(400)).client, None);
+        assert!(conversation.member(bench, 1, &say(401, 1).data(600)).client.is_some(), "the same");
+        assert!(conversation.member(bench, 1, &say(1, 1).data(400)).client.is_some(), "again");
+    }),
     (Counter::TcpReset, |bench| {
         let conversation = Conversation::new(4000);
         conversation.open(bench);

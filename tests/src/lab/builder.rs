@@ -43,7 +43,8 @@ pub(super) struct Plan {
     pub(super) tls: bool,
     pub(super) iperf3: bool,
     pub(super) renumbered: bool,
-    pub(super) cable: bool,
+    /// How long the wire between client and host is, if it can be bad.
+    pub(super) cable: Option<Duration>,
     /// So many pairs whose members are a [`crate::herd`], instead of one with machines.
     pub(super) herd: usize,
 }
@@ -75,7 +76,7 @@ impl Default for Builder {
                 tls: false,
                 iperf3: false,
                 renumbered: false,
-                cable: false,
+                cable: None,
                 herd: 0,
             },
         }
@@ -221,8 +222,14 @@ impl Builder {
     /// The wire between client and host can be made bad ([`Lab::set_lines`]); frames on it are as they would be on a
     /// real one, and it is slower.
     #[must_use]
-    pub fn cable(mut self) -> Self {
-        self.plan.cable = true;
+    pub fn cable(self) -> Self {
+        self.long_cable(Duration::ZERO)
+    }
+
+    /// The same, on which a frame takes so long to the other end.
+    #[must_use]
+    pub fn long_cable(mut self, delay: Duration) -> Self {
+        self.plan.cable = Some(delay);
         self
     }
 

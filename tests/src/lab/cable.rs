@@ -1,10 +1,13 @@
 //! The wire between client and host when it is to be bad: in a namespace of its own, two threads carry frames from one
-//! veth to the other, whole and finished as on a real wire, and lose, double and delay TCP segments on the way.
+//! veth to the other, whole and finished as on a real wire, and lose, double and delay TCP segments on the way. If it is a
+//! long one, two more keep the frames for as long as they take.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -31,7 +34,7 @@ pub(super) struct Cable {
 
 impl Cable {
     /// Makes the links [`UPLINK`] and [`CLIENT_LINK`], still without addresses, with the cable between them.
-    pub(super) fn lay(name: &str, client: &Netns, host: &Netns) -> Result<Cable> {
+    pub(super) fn lay(name: &str, client: &Netns, host: &Netns, delay: Duration) -> Result<Cable> {
         let netns = Netns::create(name)?;
         let inside = netns.enter()?;
         // It has nothing to say itself.
@@ -62,25 +65,59 @@ impl Cable {
         let [from_client, to_host] = ends()?;
         let [to_client, from_host] = ends()?;
         drop(inside);
-        let to_host = cable.carry(from_client, to_host, &cable.to_host)?;
-        let to_client = cable.carry(from_host, to_client, &cable.to_client)?;
-        cable.threads = vec![to_host, to_client];
+        for (from, to, line) in [
+            (from_client, to_host, Arc::clone(&cable.to_host)),
+            (from_host, to_client, Arc::clone(&cable.to_client)),
+        ] {
+            cable.carry(from, to, line, delay)?;
+        }
         Ok(cable)
     }
 
-    fn carry(&self, from: Wire, to: Wire, line: &Arc<Mutex<Line>>) -> Result<JoinHandle<()>> {
-        let (line, cut) = (Arc::clone(line), Arc::clone(&self.cut));
-        let carry = move || {
-            while !cut.load(Ordering::Relaxed) {
-                // A link that is down carries nothing; it may come up again.
-                let Ok(Some(frame)) = from.receive() else { continue };
-                let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
-                line.carry(&frame.bytes, 0, |frame| {
-                    let _ = to.send(frame);
-                });
-            }
+    fn carry(&mut self, from: Wire, to: Wire, line: Arc<Mutex<Line>>, delay: Duration) -> Result<()> {
+        let carry = move |bytes: &[u8]| {
+            let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+            line.carry(bytes, 0, |frame| {
+                let _ = to.send(frame);
+            });
         };
-        Ok(thread::Builder::new().name("cable".to_string()).spawn(carry)?)
+        let cut = Arc::clone(&self.cut);
+        if delay.is_zero() {
+            return self.spawn(move || {
+                while !cut.load(Ordering::Relaxed) {
+                    // A link that is down carries nothing; it may come up again.
+                    let Ok(Some(frame)) = from.receive() else { continue };
+                    carry(&frame.bytes);
+                }
+            });
+        }
+        let (enter, leave) = channel();
+        self.spawn(move || {
+            while !cut.load(Ordering::Relaxed) {
+                let Ok(Some(frame)) = from.receive() else { continue };
+                if enter.send(frame).is_err() {
+                    return;
+                }
+            }
+        })?;
+        let cut = Arc::clone(&self.cut);
+        self.spawn(move || {
+            while !cut.load(Ordering::Relaxed) {
+                match leave.recv_timeout(Duration::from_millis(100)) {
+                    Ok(frame) => {
+                        thread::sleep((frame.at + delay).saturating_duration_since(Instant::now()));
+                        carry(&frame.bytes);
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        })
+    }
+
+    fn spawn(&mut self, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.threads.push(thread::Builder::new().name("cable".to_string()).spawn(work)?);
+        Ok(())
     }
 
     /// What happens from now on to TCP segments towards the host, and towards the client.

@@ -1,6 +1,7 @@
 //! The namespaces of a lab and the wire between them.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -32,7 +33,7 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    pub(super) fn build(id: &str, cable: bool) -> Result<Topology> {
+    pub(super) fn build(id: &str, cable: Option<Duration>) -> Result<Topology> {
         let client = Netns::create(&netns_name(id, "client"))?;
         let host = Netns::create(&netns_name(id, "host"))?;
         for side in [&client, &host] {
@@ -40,7 +41,8 @@ impl Topology {
             let _inside = side.enter()?;
             std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")?;
         }
-        let cable = if cable { Some(Cable::lay(&netns_name(id, "cable"), &client, &host)?) } else { None };
+        let lay = |delay| Cable::lay(&netns_name(id, "cable"), &client, &host, delay);
+        let cable = cable.map(lay).transpose()?;
         if cable.is_none() {
             link(&client, &host)?;
             // What XDP redirects on the host must be complete frames, as from a real wire.

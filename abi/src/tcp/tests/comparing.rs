@@ -194,3 +194,106 @@ fn sums_that_begin_anew_while_a_segment_is_being_read_do_not_take_it_over() {
     assert_eq!(wire.sends(1, 21, b"es and ten moreequalequal").0, WELL);
     assert_eq!(wire.verdict(), (Verdict::InSync as u32, Why::Well as u32));
 }
+
+/// The primary has sent its first answer in these pieces and died; the client has acknowledged up to `ack` of it.
+fn cut_short(answer: &[u8], pieces: &[usize], ack: u32) -> Wire {
+    let mut wire = Wire::comparing();
+    wire.client(say(1, 1).data(10));
+    let mut at = 0;
+    for piece in pieces {
+        let seq = u32::try_from(at).expect("short") + 1;
+        assert_eq!(wire.sends(0, seq, &answer[at..at + piece]).0, WELL);
+        at += piece;
+    }
+    wire.client(say(11, ack));
+    wire.member(1, say(1, 11));
+    wire.scene.speaker = 1;
+    wire.scene.protect = 0;
+    wire
+}
+
+#[test]
+fn before_the_first_comparison_a_successor_is_not_heard() {
+    let answer = [7; 3000];
+    let mut wire = cut_short(&answer, &[2800, 200], 1);
+    // Its segments are shorter: the first two end before the first of the other one's did.
+    for seq in [1, 1001] {
+        let (_, came) = wire.sends(1, seq, &answer[..1000]);
+        assert_eq!(came.client.map_or(0, |heard| heard.payload), 0, "{seq}");
+    }
+    let (compared, came) = wire.sends(1, 2001, &answer[..1000]);
+    assert_eq!((compared, came.client.map(|heard| heard.payload)), (WELL, Some(1000)));
+    // The client has a hole before that, and says so: now they are heard.
+    let (_, came) = wire.sends(1, 1, &answer[..1000]);
+    assert_eq!(came.client.map(|heard| (heard.seq, heard.payload)), Some((1, 1000)));
+}
+
+#[test]
+fn a_successor_with_a_shorter_answer_is_reset() {
+    let answer = [7; 3000];
+    let mut wire = cut_short(&answer, &[3000], 1);
+    let (_, came) = wire.sends(1, 1, &answer[..1000]);
+    assert_eq!(came.client.map_or(0, |heard| heard.payload), 0);
+    // It says so again and again, and never anything else.
+    wire.pass(wire.scene.close_limit_ns);
+    let (_, came) = wire.sends(1, 1, &answer[..1000]);
+    let heard = came.client.expect("a reset");
+    assert_eq!((heard.flags & RST, heard.seq, heard.payload), (RST, 1, 0));
+    assert_eq!(wire.verdict(), (Verdict::Lost as u32, Why::Payload as u32));
+    // The same at once if it ends there.
+    let mut wire = cut_short(&answer, &[3000], 1);
+    let came = wire.member(1, say(1, 11).data(1000).with(crate::tcp::segment::FIN));
+    assert!(came.client.is_some_and(|heard| heard.flags & RST != 0), "{came:?}");
+}
+
+#[test]
+fn a_successor_that_the_client_has_heard_before_it_spoke_is_not_held() {
+    let answer = [7; 3000];
+    // The client has all of it.
+    let mut wire = cut_short(&answer, &[3000], 3001);
+    let (_, came) = wire.sends(1, 1, &answer[..1000]);
+    assert_eq!(came.told.map(|(slot, told)| (slot, told.ack)), Some((1, 1001)));
+    wire.pass(wire.scene.close_limit_ns);
+    assert_eq!(wire.sends(1, 1001, &answer[..1000]).1.client, None);
+    let (_, came) = wire.sends(1, 2001, &[7; 1100]);
+    assert_eq!(came.client.map(|heard| heard.payload), Some(1100));
+}
+
+proptest! {
+    /// Members that differ from some byte of the first answer on: whatever the client has lost of it, and however the new
+    /// primary cuts and repeats its own, the client hears no byte from there on of the new one.
+    #[test]
+    fn no_byte_of_the_other_first_answer_is_heard(
+        len in 1usize..9_000,
+        differ in any::<prop::sample::Index>(),
+        first in 1usize..9_000,
+        acked in any::<prop::sample::Index>(),
+        pieces in proptest::collection::vec((any::<prop::sample::Index>(), 1usize..3_000), 1..30),
+        waits in 0u64..7,
+    ) {
+        let differ = differ.index(len);
+        let old = vec![7; len];
+        let mut new = vec![7; 9_100];
+        new[differ] = 8;
+        let first = first.min(len);
+        prop_assume!(differ < first);
+        let rest = [first, len - first];
+        let rest = if rest[1] == 0 { &rest[..1] } else { &rest[..] };
+        let ack = u32::try_from(acked.index(first)).expect("short") + 1;
+        let mut wire = cut_short(&old, rest, ack);
+        let mut sent = 0;
+        for (at, piece) in pieces {
+            let begin = at.index(sent + 1);
+            let end = (begin + piece).min(new.len());
+            sent = sent.max(end);
+            let (_, came) = wire.sends(1, u32::try_from(begin).expect("short") + 1, &new[begin..end]);
+            wire.pass(waits * 1_000_000_000);
+            if let Some(heard) = came.client {
+                prop_assert!(
+                    heard.payload == 0 || (heard.seq + heard.payload - 1) as usize <= differ,
+                    "{}..{}", heard.seq, heard.seq + heard.payload
+                );
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Segments that do not arrive.
 
 use super::*;
+use crate::tcp::from_member::OPENED;
 
 /// Both have 100 bytes, the primary 50 more, and the client was told of the 100.
 fn primary_ahead() -> Wire {
@@ -78,4 +79,36 @@ fn a_survivor_that_is_behind_is_believed_when_it_resets() {
     let mut wire = behind();
     let heard = wire.member(1, say(1, 1).with(super::super::segment::RST)).client.expect("a reset");
     assert_eq!(heard.seq, 31, "exact, or it is challenged");
+}
+
+#[test]
+fn a_standby_that_says_what_it_misses_has_as_long_as_the_client_needs_to_send_it_again() {
+    let ms = 1_000_000;
+    for (rtt, sack, limit) in [(30, Some([151, 201]), 100), (30, None, 10), (0, Some([151, 201]), 10)] {
+        let mut wire = primary_ahead();
+        assert_eq!(wire.connection.rtt_ms, 0);
+        wire.connection.rtt_ms = rtt;
+        wire.client(say(151, 1).data(50));
+        let missing = Say { sack, ..say(1, 101) };
+        wire.member(1, missing);
+        wire.pass(limit * ms - 1);
+        assert_eq!(wire.member(1, missing).news & OPENED, 0, "{rtt} {sack:?}");
+        wire.pass(1);
+        assert_eq!(wire.member(1, missing).news & OPENED, OPENED, "{rtt} {sack:?}");
+    }
+}
+
+#[test]
+fn the_handshake_says_how_far_away_the_client_is() {
+    for (took, rtt) in [(999_999, 0), (42_000_000, 42), (3_000_000_000, 500)] {
+        let mut wire = Wire::new();
+        wire.syn();
+        wire.member(0, say(0, 1).with(SYN));
+        wire.member(1, say(0, 1).with(SYN));
+        wire.pass(took);
+        wire.client(say(1, 1));
+        wire.pass(1_000_000_000);
+        wire.client(say(1, 1).data(10));
+        assert_eq!(wire.connection.rtt_ms, rtt);
+    }
 }
