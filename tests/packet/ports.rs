@@ -18,6 +18,11 @@ pub(crate) trait Port {
     /// The next frame, if there is one.
     fn try_receive(&self) -> Option<Vec<u8>>;
 
+    /// Throws away what waits.
+    fn drain(&self) {
+        while self.try_receive().is_some() {}
+    }
+
     /// The next frame that `wanted` says yes to; panics if it does not come.
     fn receive(&self, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let end = Instant::now() + SOON;
