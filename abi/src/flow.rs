@@ -81,16 +81,7 @@ const fn is_echo(v4: bool, kind: u8) -> bool {
 mod tests {
     use super::*;
     use crate::packet::ipv4;
-
-    fn packet(src: [u8; 4], dst: [u8; 4], protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0x45, 0, 0, 0, 0, 0];
-        packet.extend_from_slice(&fragment.to_be_bytes());
-        packet.extend_from_slice(&[64, protocol, 0, 0]);
-        packet.extend_from_slice(&src);
-        packet.extend_from_slice(&dst);
-        packet.extend_from_slice(payload);
-        packet
-    }
+    use crate::packet::tests::v4;
 
     fn of(packet: &[u8], direction: Direction) -> Seen {
         seen(packet, &ipv4(packet, 0).expect("an IPv4 header"), direction)
@@ -102,15 +93,14 @@ mod tests {
     #[test]
     fn a_request_and_its_answer_are_one_conversation() {
         for protocol in [protocol::UDP, protocol::TCP] {
-            let request = packet(CLIENT, ENTRY, protocol, 0, &[1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, SYN]);
-            let answer =
-                packet(ENTRY, CLIENT, protocol, 0, &[3, 4, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, SYN | ACK]);
+            let request = v4(CLIENT, ENTRY, protocol, 0, &[1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, SYN]);
+            let answer = v4(ENTRY, CLIENT, protocol, 0, &[3, 4, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, SYN | ACK]);
             assert_eq!(of(&request, Direction::ToGuest).flow, of(&answer, Direction::FromGuest).flow);
         }
-        let echo = packet(CLIENT, ENTRY, protocol::ICMP, 0, &[8, 0, 0, 0, 0, 7, 0, 9]);
-        let reply = packet(ENTRY, CLIENT, protocol::ICMP, 0, &[0, 0, 0, 0, 0, 7, 0, 9]);
+        let echo = v4(CLIENT, ENTRY, protocol::ICMP, 0, &[8, 0, 0, 0, 0, 7, 0, 9]);
+        let reply = v4(ENTRY, CLIENT, protocol::ICMP, 0, &[0, 0, 0, 0, 0, 7, 0, 9]);
         assert_eq!(of(&echo, Direction::ToGuest).flow, of(&reply, Direction::FromGuest).flow);
-        let next = packet(CLIENT, ENTRY, protocol::ICMP, 0, &[8, 0, 0, 0, 0, 7, 0, 10]);
+        let next = v4(CLIENT, ENTRY, protocol::ICMP, 0, &[8, 0, 0, 0, 0, 7, 0, 10]);
         assert_ne!(of(&echo, Direction::ToGuest).flow, of(&next, Direction::ToGuest).flow);
     }
 
@@ -118,16 +108,16 @@ mod tests {
     fn only_a_syn_begins_a_connection() {
         for (flags, begins) in [(SYN, true), (ACK, false), (SYN | ACK, false), (RST, false), (0x18, false)] {
             let segment =
-                packet(CLIENT, ENTRY, protocol::TCP, 0, &[1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, flags]);
+                v4(CLIENT, ENTRY, protocol::TCP, 0, &[1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, flags]);
             assert_eq!(of(&segment, Direction::ToGuest).begins, begins, "flags {flags:#x}");
         }
-        assert!(of(&packet(CLIENT, ENTRY, protocol::UDP, 0, &[1, 2, 3, 4]), Direction::ToGuest).begins);
+        assert!(of(&v4(CLIENT, ENTRY, protocol::UDP, 0, &[1, 2, 3, 4]), Direction::ToGuest).begins);
     }
 
     #[test]
     fn all_fragments_of_a_datagram_are_one_conversation() {
-        let first = packet(CLIENT, ENTRY, protocol::UDP, 0x2000, &[1, 2, 3, 4, 0, 0, 0, 0]);
-        let later = packet(CLIENT, ENTRY, protocol::UDP, 1, &[9, 9, 9, 9, 9, 9, 9, 9]);
+        let first = v4(CLIENT, ENTRY, protocol::UDP, 0x2000, &[1, 2, 3, 4, 0, 0, 0, 0]);
+        let later = v4(CLIENT, ENTRY, protocol::UDP, 1, &[9, 9, 9, 9, 9, 9, 9, 9]);
         assert_eq!(of(&first, Direction::ToGuest).flow, of(&later, Direction::ToGuest).flow);
     }
 }

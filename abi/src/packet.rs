@@ -226,11 +226,22 @@ pub fn ipv6<B: Bytes + ?Sized>(frame: &B, l3: usize) -> Option<Ip> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     const EMPTY: [u8; 0] = [];
+
+    /// An IPv4 packet without lengths and checksums: `fragment` is flags and offset.
+    pub(crate) fn v4(src: [u8; 4], dst: [u8; 4], protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 0, 0, 0];
+        packet.extend_from_slice(&fragment.to_be_bytes());
+        packet.extend_from_slice(&[64, protocol, 0, 0]);
+        packet.extend_from_slice(&src);
+        packet.extend_from_slice(&dst);
+        packet.extend_from_slice(payload);
+        packet
+    }
 
     fn frame(tags: &[[u8; 4]], ethertype: u16, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hotpair::config::XdpMode;
-use hotpair::dataplane::{Dataplane, Opened, PairSetup, Uplink};
+use hotpair::dataplane::{Dataplane, Events, Opened, PairSetup, Uplink};
 use hotpair_abi::count::Counter;
 use hotpair_abi::{Epoch, GATEWAY_MAC, PairId, RoleWord, Slot};
 pub(crate) use hotpair_tests::bpf::ifindex;
@@ -14,6 +14,13 @@ use hotpair_tests::netns::ip_batch;
 
 use crate::frames::{CLIENT_MAC, CLIENT_V4, CLIENT_V6, UPLINK_MAC, colons};
 use crate::ports::{Raw, Tap};
+use crate::test_run::{self, Ran};
+
+/// The data plane's clock.
+pub(crate) fn boottime_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
 
 /// The pair that most tests are about.
 pub(crate) const WEB: PairId = PairId(0);
@@ -59,6 +66,18 @@ pub(crate) fn alone(test: impl FnOnce() + Send) {
         "the packet tests load eBPF programs and make network namespaces: run them as root"
     );
     hotpair_tests::alone::alone(test);
+}
+
+/// A test that also hears what the data plane tells the controller.
+pub(crate) fn listening(test: impl AsyncFnOnce(&Bench, Events) + Send) {
+    alone(|| {
+        let bench = Bench::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let events = bench.plane.events().expect("the events");
+            test(&bench, events).await;
+        });
+    });
 }
 
 /// Where a test's data plane is pinned.
@@ -190,6 +209,22 @@ impl Bench {
     pub(crate) fn count(&self, id: PairId, counter: Counter) -> u64 {
         let counters = self.plane.counters(Some(id)).expect("counters");
         counters.iter().find(|(c, _)| *c == counter).expect("every counter is there").1
+    }
+
+    /// Runs `from_uplink` on a frame.
+    pub(crate) fn run_from_uplink(&self, frame: &[u8]) -> Ran {
+        test_run::xdp(self.plane.program_fd("from_uplink").expect("the program"), frame)
+    }
+
+    /// The same, and the frame goes where the program sends it.
+    pub(crate) fn run_from_uplink_live(&self, frame: &[u8]) {
+        test_run::xdp_live(self.plane.program_fd("from_uplink").expect("the program"), frame);
+    }
+
+    /// Runs `from_guest` on a frame of this member's.
+    pub(crate) fn run_from_guest(&self, id: PairId, slot: Slot, frame: &[u8]) -> Ran {
+        let program = self.plane.program_fd("from_guest").expect("the program");
+        test_run::tc(program, frame, ifindex(&tap_name(id, slot)), 0)
     }
 
     /// A member's tap.

@@ -10,7 +10,7 @@ use hotpair_abi::{Epoch, PairId, Slot};
 use crate::bench::{AWAY, Bench, DB, WEB, alone, entry_v4, ifindex, pair_mac, tap_name};
 use crate::frames::{CLIENT_MAC, CLIENT_V4, Ip, UPLINK_MAC, heartbeat, udp};
 use crate::ports::Port;
-use crate::{from_guest_table, from_host_table, from_uplink_table, test_run};
+use crate::{from_guest_table, from_host_table, from_uplink_table};
 
 /// What no frame can bring about here, and why.
 const OUT_OF_REACH: [(Counter, &str); 1] = [(
@@ -64,16 +64,14 @@ fn on_the_way_to_a_tap(bench: &Bench) -> BTreeSet<Counter> {
     ports.remove(&tap).expect("removing a port");
     bench.client.send(&question);
     bench.tap(WEB, Slot::Zero).receive("the question", |frame| frame.ends_with(b"?"));
-    let program = bench.plane.program_fd("from_guest").expect("the program");
-    test_run::tc(program, &question, tap, 0);
+    bench.run_from_guest(WEB, Slot::One, &question);
     bench.attach(WEB, Slot::One);
-    let other = ifindex(&tap_name(DB, Slot::One));
     // It wants to hear the standby for twice 20 ms without a pause of 20 ms: who is kept waiting himself begins anew.
     let begun = Instant::now();
     let mut sequence = 0;
     while bench.plane.tripped(DB) == Epoch(0) && begun.elapsed() < Duration::from_secs(2) {
         sequence += 1;
-        test_run::tc(program, &heartbeat(pair_mac(DB), 1, sequence, State::Serving), other, 0);
+        bench.run_from_guest(DB, Slot::One, &heartbeat(pair_mac(DB), 1, sequence, State::Serving));
         std::thread::sleep(Duration::from_millis(2));
     }
     let names = [None, Some(WEB), Some(DB), Some(AWAY)].iter().flat_map(|_: &Option<PairId>| Counter::ALL);

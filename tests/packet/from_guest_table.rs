@@ -1,9 +1,7 @@
 //! `from_guest`, frame by frame. Unless a case says otherwise the frame comes from WEB's slot 0, which is active.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use hotpair_abi::count::Counter;
 use hotpair_abi::heartbeat::State;
@@ -12,8 +10,7 @@ use hotpair_abi::{
 };
 
 use crate::bench::{
-    AWAY, Bench, DB, HOST_INTERNAL, WEB, alone, entry_v4, entry_v6, ifindex, internal, pair_mac, setup,
-    tap_name,
+    AWAY, Bench, DB, HOST_INTERNAL, WEB, alone, boottime_ns, entry_v4, entry_v6, internal, pair_mac,
 };
 use crate::frames::{
     BROADCAST, CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC, addressed, arp, assert_checksums, checksum,
@@ -21,11 +18,7 @@ use crate::frames::{
     tcp, udp, vlan,
 };
 use crate::table::{Case, run};
-use crate::test_run::{self, Ran};
-
-const OK: i32 = 0;
-const SHOT: i32 = 2;
-const REDIRECT: i32 = 7;
+use crate::test_run::{self, OK, REDIRECT, SHOT};
 
 const MAC: [u8; 6] = pair_mac(WEB);
 const V4: Ip = Ip::V4(entry_v4(WEB));
@@ -43,11 +36,6 @@ fn from(src: Ip, dst: Ip) -> Vec<u8> {
 
 fn word(bench: &Bench, change: impl Fn(RoleWord) -> RoleWord) {
     bench.plane.set_role(WEB, change(Bench::word()));
-}
-
-fn boottime_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// One voice: packets of an entry address.
@@ -84,7 +72,7 @@ fn voice() -> Vec<Case> {
             let question = udp(UPLINK_MAC, CLIENT_MAC, Ip::V4(CLIENT_V4), V4, (4000, 53), b"?");
             // The priority is not part of a path.
             let question = tagged(&question, &[[0x88, 0xa8, 0x60, 7], [0x81, 0, 0xe0, 5]]);
-            test_run::xdp(bench.plane.program_fd("from_uplink").expect("the program"), &question);
+            bench.run_from_uplink(&question);
         })
         .gives(tagged(
             &addressed(&from(V4, Ip::V4(CLIENT_V4)), CLIENT_MAC, UPLINK_MAC),
@@ -115,7 +103,7 @@ fn handover() -> Vec<Case> {
             let epoch = Epoch(EPOCH.fetch_add(1, Ordering::Relaxed));
             word(bench, |word| word.with_epoch(epoch).with_active(active).with_handover(true));
             for question in &questions {
-                test_run::xdp(bench.plane.program_fd("from_uplink").expect("the program"), question);
+                bench.run_from_uplink(question);
             }
         }
     };
@@ -399,7 +387,7 @@ fn heartbeats() -> Vec<Case> {
     let after = |sequence: u64, boot: u64| {
         move |bench: &Bench| {
             let frame = heartbeat(MAC, boot, sequence, State::Serving);
-            run_from(bench, WEB, Slot::Zero, &frame);
+            bench.run_from_guest(WEB, Slot::Zero, &frame);
         }
     };
     let changed = |at: usize, value: u8| {
@@ -453,17 +441,12 @@ fn heartbeats() -> Vec<Case> {
     ]
 }
 
-fn run_from(bench: &Bench, id: hotpair_abi::PairId, slot: Slot, frame: &[u8]) -> Ran {
-    let program = bench.plane.program_fd("from_guest").expect("the program");
-    test_run::tc(program, frame, ifindex(&tap_name(id, slot)), 0)
-}
-
 /// Runs the whole table; returns the counters that have risen.
 pub(crate) fn all(bench: &Bench) -> BTreeSet<Counter> {
     let mut seen = BTreeSet::new();
     for cases in [voice(), handover(), refused(), neighbours(), inside(), heartbeats()] {
         seen.extend(run(bench, &cases, |case| {
-            let ran = run_from(bench, WEB, Slot::Zero, &case.frame);
+            let ran = bench.run_from_guest(WEB, Slot::Zero, &case.frame);
             bench.attach(WEB, Slot::One);
             // What goes back into a tap must not be taken for the host's.
             let counters: Vec<_> = case.counters.iter().map(|(_, counter)| *counter).collect();
@@ -497,158 +480,5 @@ fn a_tap_of_no_pair_lets_nothing_through() {
             counters.iter().find(|(counter, _)| *counter == Counter::FromUnknownPort).expect("there").1
         };
         assert_eq!(unknown(&after), unknown(&before) + 1);
-    });
-}
-
-#[test]
-fn a_heartbeat_writes_its_members_row() {
-    alone(|| {
-        let bench = Bench::new();
-        let before = boottime_ns();
-        run_from(&bench, WEB, Slot::Zero, &heartbeat(MAC, 11, 1, State::Starting));
-        let first = bench.plane.member(WEB, Slot::Zero);
-        assert!(first.last_beat_ns >= before && first.last_beat_ns <= boottime_ns());
-        assert_eq!(first.streak_since_ns, first.last_beat_ns);
-        assert_eq!((first.boot_id, first.sequence, first.sent_ns, first.requests), (11, 1, 3, 4));
-        assert_eq!(
-            (first.in_flight, first.interval_us, first.state, first.beats),
-            (5, 6000, State::Starting as u32, 1)
-        );
-        run_from(&bench, WEB, Slot::Zero, &heartbeat(MAC, 11, 2, State::Serving));
-        let second = bench.plane.member(WEB, Slot::Zero);
-        assert!(second.last_beat_ns > first.last_beat_ns);
-        assert_eq!(second.streak_since_ns, first.streak_since_ns, "the streak goes on");
-        assert_eq!((second.sequence, second.state, second.beats), (2, State::Serving as u32, 2));
-        std::thread::sleep(Duration::from_millis(30));
-        run_from(&bench, WEB, Slot::Zero, &heartbeat(MAC, 11, 3, State::Serving));
-        let third = bench.plane.member(WEB, Slot::Zero);
-        assert_eq!(third.streak_since_ns, third.last_beat_ns, "a gap begins a new streak");
-        assert_eq!(bench.plane.member(WEB, Slot::One), hotpair_abi::maps::Member::default());
-    });
-}
-
-#[test]
-fn with_probes_any_frame_is_a_sign_of_life() {
-    alone(|| {
-        let bench = Bench::new();
-        let reply = arp(GATEWAY_MAC, MAC, 2, (MAC, ME_V4), (GATEWAY_MAC, HOST_V4));
-        run_from(&bench, WEB, Slot::Zero, &reply);
-        assert_eq!(bench.plane.member(WEB, Slot::Zero).beats, 0, "not with an agent");
-        bench
-            .plane
-            .put_pair(WEB, &hotpair::dataplane::PairSetup { probe: true, ..setup(WEB, "web") })
-            .expect("a pair");
-        run_from(&bench, WEB, Slot::Zero, &addressed(&reply, GATEWAY_MAC, CLIENT_MAC));
-        assert_eq!(bench.plane.member(WEB, Slot::Zero).beats, 0, "not with a stranger's MAC");
-        run_from(&bench, WEB, Slot::Zero, &reply);
-        let member = bench.plane.member(WEB, Slot::Zero);
-        assert_eq!((member.beats, member.state), (1, State::Serving as u32));
-        assert!(member.last_beat_ns != 0);
-    });
-}
-
-/// The standby beats on for twice the timeout while nothing is heard of the active one.
-#[test]
-fn the_kernel_fails_over_once_by_itself() {
-    alone(|| {
-        let bench = Bench::new();
-        let beat = |slot, sequence| {
-            run_from(&bench, WEB, slot, &heartbeat(MAC, 1 + slot as u64, sequence, State::Serving));
-        };
-        let answer = from(V4, Ip::V4(CLIENT_V4));
-        let leaves = |slot| run_from(&bench, WEB, slot, &answer).verdict as i32 == REDIRECT;
-        beat(Slot::Zero, 1);
-        let start = std::time::Instant::now();
-        for sequence in 1.. {
-            beat(Slot::One, sequence);
-            let tripped = bench.plane.tripped(WEB) == Bench::word().epoch();
-            assert_eq!((leaves(Slot::Zero), leaves(Slot::One)), (!tripped, tripped));
-            if tripped {
-                break;
-            }
-            assert!(start.elapsed() < Duration::from_secs(2), "the latch has not tripped");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        assert!(start.elapsed() >= Duration::from_millis(40), "only after twice the timeout");
-        assert_eq!(bench.count(WEB, Counter::LatchTripped), 1);
-        // The old one is back: the latch does not fall back.
-        beat(Slot::Zero, 2);
-        assert!(leaves(Slot::One) && !leaves(Slot::Zero));
-        // The controller's next word voids it.
-        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(6)));
-        assert!(leaves(Slot::Zero) && !leaves(Slot::One));
-    });
-}
-
-#[test]
-fn a_paused_pair_does_not_fail_over_by_itself() {
-    alone(|| {
-        let bench = Bench::new();
-        bench.plane.set_role(WEB, Bench::word().with_paused(true));
-        for sequence in 1..40 {
-            run_from(&bench, WEB, Slot::One, &heartbeat(MAC, 2, sequence, State::Serving));
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        assert_eq!(bench.plane.tripped(WEB), Epoch(0));
-    });
-}
-
-async fn soon(events: &mut hotpair::dataplane::Events) -> hotpair_abi::event::Event {
-    tokio::time::timeout(Duration::from_secs(2), events.next()).await.expect("an event")
-}
-
-#[test]
-fn events_say_what_happened_and_spoofing_at_most_once_a_second() {
-    alone(|| {
-        let bench = Bench::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut events = bench.plane.events().expect("the events");
-            assert!(bench.plane.events().is_err(), "one reader at a time");
-            for _ in 0..50 {
-                run_from(
-                    &bench,
-                    WEB,
-                    Slot::Zero,
-                    &addressed(&from(V4, Ip::V4(CLIENT_V4)), GATEWAY_MAC, CLIENT_MAC),
-                );
-            }
-            run_from(&bench, WEB, Slot::One, &heartbeat(MAC, 1, 1, State::Failing));
-            let event = soon(&mut events).await;
-            assert_eq!(
-                (event.kind, event.pair, event.slot),
-                (hotpair_abi::event::Kind::SpoofedMac as u32, 0, 0)
-            );
-            assert_eq!(event.data[..6], CLIENT_MAC);
-            assert_eq!(event.role, Bench::word().0);
-            assert_eq!(event.ifindex, ifindex("hp0s0"));
-            let event = soon(&mut events).await;
-            assert_eq!(
-                (event.kind, event.pair, event.slot),
-                (hotpair_abi::event::Kind::StateChanged as u32, 0, 1)
-            );
-            assert_eq!(event.data[0], State::Failing as u8);
-            let rest = tokio::time::timeout(Duration::from_millis(50), events.next()).await;
-            assert!(rest.is_err(), "no more: {rest:?}");
-            // Somebody claims the entry address on the uplink.
-            let claim = arp(BROADCAST, CLIENT_MAC, 1, (CLIENT_MAC, entry_v4(WEB)), (NOBODY, entry_v4(WEB)));
-            for _ in 0..50 {
-                test_run::xdp(bench.plane.program_fd("from_uplink").expect("the program"), &claim);
-            }
-            let event = soon(&mut events).await;
-            assert_eq!(
-                (event.kind, event.slot),
-                (hotpair_abi::event::Kind::AddressConflict as u32, u32::MAX)
-            );
-            let address = IpAddr::from(Ipv4Addr::from(entry_v4(WEB)));
-            assert_eq!(
-                IpAddr::from(<[u8; 16]>::try_from(&event.data[..16]).expect("16 bytes")).to_canonical(),
-                address
-            );
-            assert_eq!(event.data[16..22], CLIENT_MAC);
-            assert!(tokio::time::timeout(Duration::from_millis(50), events.next()).await.is_err());
-            drop(events);
-            bench.plane.events().expect("the next reader");
-        });
     });
 }

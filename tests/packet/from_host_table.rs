@@ -10,10 +10,8 @@ use crate::frames::{
     BROADCAST, Ip, arp, assert_checksums, echo, eth, nd, raw_v4, solicited_node, tagged, tcp, udp, vlan,
 };
 use crate::table::{Case, run};
-use crate::test_run;
+use crate::test_run::{self, OK, SHOT};
 
-const OK: i32 = 0;
-const SHOT: i32 = 2;
 const MAC: [u8; 6] = pair_mac(WEB);
 const HOST: Ip = Ip::V4(HOST_INTERNAL);
 const MEMBER: Ip = Ip::V4(internal(WEB, Slot::Zero));

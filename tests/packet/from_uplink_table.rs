@@ -11,7 +11,6 @@ use crate::frames::{
     icmpv6, lladdr, nd, raw_v4, raw_v6, service, solicited_node, tagged, tcp, udp, vlan,
 };
 use crate::table::{Case, run};
-use crate::test_run;
 
 const DROP: i32 = 1;
 const PASS: i32 = 2;
@@ -287,10 +286,9 @@ fn neighbours() -> Vec<Case> {
 
 /// Runs the whole table; returns the counters that have risen.
 pub(crate) fn all(bench: &Bench) -> BTreeSet<Counter> {
-    let program = bench.plane.program_fd("from_uplink").expect("the program");
-    let mut seen = run(bench, &neighbours(), |case| test_run::xdp(program, &case.frame));
+    let mut seen = run(bench, &neighbours(), |case| bench.run_from_uplink(&case.frame));
     seen.extend(run(bench, &steering(), |case| {
-        let ran = test_run::xdp(program, &case.frame);
+        let ran = bench.run_from_uplink(&case.frame);
         for slot in Slot::BOTH {
             bench.attach(WEB, slot);
         }

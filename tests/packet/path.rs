@@ -5,14 +5,11 @@ use std::time::Duration;
 use hotpair::config::XdpMode;
 use hotpair_abi::count::Counter;
 use hotpair_abi::{Epoch, GATEWAY_MAC, HOST_V4, HOST_V6, ME_V4, ME_V6, PEER_V4, Slot};
-use hotpair_tests::netns::ip_batch;
 
-use crate::bench::{
-    Bench, DB, HOST_INTERNAL, WEB, alone, entry_v4, entry_v6, ifindex, internal, pair_mac, tap_name,
-};
+use crate::bench::{Bench, DB, WEB, alone, entry_v4, entry_v6, pair_mac};
 use crate::frames::{
-    BROADCAST, CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC, addressed, arp, assert_checksums, colons,
-    echo, group_mac, heartbeat, lladdr, nd, raw_v4, raw_v6, service, solicited_node, tagged, tcp, udp, vlan,
+    BROADCAST, CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC, addressed, arp, echo, group_mac, lladdr, nd,
+    raw_v4, raw_v6, service, solicited_node, tagged, tcp, udp, vlan,
 };
 use crate::ports::Port;
 
@@ -22,16 +19,16 @@ const V6: Ip = Ip::V6(entry_v6(WEB));
 const CLIENT4: Ip = Ip::V4(CLIENT_V4);
 const CLIENT6: Ip = Ip::V6(CLIENT_V6);
 
-fn question(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn question(payload: &[u8]) -> Vec<u8> {
     udp(UPLINK_MAC, CLIENT_MAC, CLIENT4, V4, (4000, 53), payload)
 }
 
-fn answer(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn answer(payload: &[u8]) -> Vec<u8> {
     udp(GATEWAY_MAC, MAC, V4, CLIENT4, (53, 4000), payload)
 }
 
 /// As the client sees it.
-fn on_the_wire(answer: &[u8]) -> Vec<u8> {
+pub(crate) fn on_the_wire(answer: &[u8]) -> Vec<u8> {
     addressed(answer, CLIENT_MAC, UPLINK_MAC)
 }
 
@@ -301,141 +298,6 @@ fn a_tagged_answer_goes_back_with_its_tags() {
 }
 
 #[test]
-fn members_reach_each_other_with_valid_checksums() {
-    alone(|| {
-        // With virtio headers, so that one of the frames can leave its checksum undone.
-        let bench = Bench::with(XdpMode::Native, true);
-        for slot in Slot::BOTH {
-            let swapped = |make: &dyn Fn([u8; 6], [u8; 6], Ip, Ip) -> Vec<u8>| {
-                let sent = make(GATEWAY_MAC, MAC, Ip::V4(ME_V4), Ip::V4(PEER_V4));
-                let seen = make(MAC, GATEWAY_MAC, Ip::V4(PEER_V4), Ip::V4(ME_V4));
-                (sent, seen)
-            };
-            for (what, (sent, seen)) in [
-                ("UDP", swapped(&|dst, src, from, to| udp(dst, src, from, to, (7, 8), b"to my peer"))),
-                ("TCP", swapped(&|dst, src, from, to| tcp(dst, src, from, to, (7, 8), true))),
-                ("ICMP", swapped(&|dst, src, from, to| echo(dst, src, from, to, 1, false))),
-            ] {
-                bench.tap(WEB, slot).send(&sent);
-                bench.tap(WEB, slot.other()).expect(what, &seen);
-            }
-            let beat = heartbeat(MAC, 1, 1, hotpair_abi::heartbeat::State::Serving);
-            bench.tap(WEB, slot).send(&beat);
-            let seen =
-                bench.tap(WEB, slot.other()).receive("the heartbeat", |frame| frame.len() == beat.len());
-            assert_checksums(&seen);
-            assert_eq!((&seen[26..30], &seen[30..34]), (&PEER_V4[..], &ME_V4[..]));
-            assert_eq!(bench.plane.member(WEB, slot).beats, 1);
-        }
-        // Nothing of it leaves.
-        assert_eq!(bench.client.sees(|frame| frame[6..12] == MAC || frame[6..12] == GATEWAY_MAC), None);
-    });
-}
-
-/// The host's side of a member: what the network room sets up in earnest.
-fn host_side(slot: Slot) {
-    let tap = tap_name(WEB, slot);
-    let member = std::net::Ipv4Addr::from(internal(WEB, slot));
-    let host = std::net::Ipv4Addr::from(HOST_INTERNAL);
-    ip_batch(&format!(
-        "addr replace {host}/32 dev lo
-         route add {member}/32 dev {tap} src {host}
-         neigh add {member} lladdr {mac} dev {tap} nud permanent",
-        mac = colons(MAC),
-    ))
-    .expect("the host's side");
-}
-
-#[test]
-fn the_host_and_a_member_reach_each_other_by_translation() {
-    alone(|| {
-        let bench = Bench::with(XdpMode::Native, true);
-        for slot in Slot::BOTH {
-            host_side(slot);
-            let tap = bench.tap(WEB, slot);
-            let port = 9000 + slot as u16;
-            let socket =
-                std::net::UdpSocket::bind((std::net::Ipv4Addr::from(HOST_INTERNAL), port)).expect("a socket");
-            socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
-            // Host to member.
-            socket
-                .send_to(b"from the host", (std::net::Ipv4Addr::from(internal(WEB, slot)), 22))
-                .expect("sending");
-            let seen = tap.receive("the host's datagram", |frame| frame.ends_with(b"from the host"));
-            let expected =
-                udp(MAC, GATEWAY_MAC, Ip::V4(HOST_V4), Ip::V4(ME_V4), (port, 22), b"from the host");
-            assert_eq!(seen[..6], expected[..6]);
-            assert_eq!((&seen[26..30], &seen[30..34]), (&HOST_V4[..], &ME_V4[..]));
-            assert_checksums_of_header(&seen);
-            // And back, once with a whole checksum and once with one that is left to the NIC.
-            let back = udp(GATEWAY_MAC, MAC, Ip::V4(ME_V4), Ip::V4(HOST_V4), (22, port), b"from the member");
-            tap.send(&back);
-            let mut partial = back.clone();
-            partial[40..42].copy_from_slice(&pseudo_sum(&back));
-            tap.send_partial(&partial, 34, 6);
-            for what in ["summed", "partial"] {
-                let mut buffer = [0; 100];
-                let (len, from) =
-                    socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}"));
-                assert_eq!(&buffer[..len], b"from the member");
-                assert_eq!(from, (std::net::Ipv4Addr::from(internal(WEB, slot)), 22).into(), "{what}");
-            }
-        }
-        assert_eq!(bench.count(WEB, Counter::HostSent), 4);
-    });
-}
-
-/// The IPv4 header's checksum; the datagram's may be left to the NIC by the host, too.
-fn assert_checksums_of_header(frame: &[u8]) {
-    assert_eq!(crate::frames::checksum(&frame[14..34]), [0, 0], "IPv4 header checksum");
-}
-
-/// What a stack writes into the checksum field when it leaves the rest to the NIC.
-fn pseudo_sum(frame: &[u8]) -> [u8; 2] {
-    let len = (frame.len() - 34) as u16;
-    let pseudo = [&frame[26..34], &[0, 17], &len.to_be_bytes()[..]].concat();
-    crate::frames::checksum(&pseudo).map(|byte| !byte)
-}
-
-#[test]
-fn the_host_reaches_a_member_by_ipv6_link_local() {
-    alone(|| {
-        let bench = Bench::new();
-        let tap_name = tap_name(WEB, Slot::Zero);
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{tap_name}/disable_ipv6"), "0").expect("a sysctl");
-        ip_batch(&format!(
-            "addr add fe80::77:3/64 dev {tap_name} nodad
-             neigh add fe80::77:1 lladdr {mac} dev {tap_name} nud permanent
-             link show dev {tap_name}",
-            mac = colons(MAC)
-        ))
-        .expect("the tap's address");
-        let scope = ifindex(&tap_name);
-        let at = |address: [u8; 16], port| std::net::SocketAddrV6::new(address.into(), port, 0, scope);
-        let socket = std::net::UdpSocket::bind(at(HOST_V6, 9000)).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
-        socket.send_to(b"hello", at(ME_V6, 22)).expect("sending");
-        let tap = bench.tap(WEB, Slot::Zero);
-        let expected = udp(MAC, GATEWAY_MAC, Ip::V6(HOST_V6), Ip::V6(ME_V6), (9000, 22), b"hello");
-        let seen = tap.receive("the host's datagram", |frame| frame.ends_with(b"hello"));
-        // All but the flow label, which the host chooses.
-        assert_eq!((&seen[..15], &seen[18..]), (&expected[..15], &expected[18..]));
-        let back = udp(GATEWAY_MAC, MAC, Ip::V6(ME_V6), Ip::V6(HOST_V6), (22, 9000), b"hello yourself");
-        socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
-        // The kernel takes frames for a new address a moment after it lets it be used.
-        let (len, from, buffer) = (0..10)
-            .find_map(|_| {
-                tap.send(&back);
-                let mut buffer = [0; 100];
-                socket.recv_from(&mut buffer).ok().map(|(len, from)| (len, from, buffer))
-            })
-            .expect("an answer");
-        assert_eq!(&buffer[..len], b"hello yourself");
-        assert_eq!(from, at(ME_V6, 22).into());
-    });
-}
-
-#[test]
 fn what_passes_reaches_the_host_untouched() {
     alone(|| {
         let bench = Bench::new();
@@ -473,124 +335,6 @@ fn pairs_on_one_host_reach_each_other() {
             assert_eq!(tap.sees(|_| true), None, "the standby's query arrived as well");
         }
         assert_eq!(bench.client.sees(|frame| frame.ends_with(b"a query")), None, "it left");
-    });
-}
-
-/// Requests at a steady pace through a whole switchover, there and back: each is answered exactly once.
-#[test]
-fn a_handover_loses_and_doubles_no_answer() {
-    hand_over(true);
-}
-
-/// Only one member is asked: during the handover it must be the one whose answer may leave.
-#[test]
-fn a_handover_without_mirroring_asks_whoever_is_to_answer() {
-    hand_over(false);
-}
-
-fn hand_over(mirror: bool) {
-    alone(|| {
-        let bench = Bench::new();
-        let ask = |number: u32| question(&number.to_be_bytes());
-        let tell = |number: u32| answer(&number.to_be_bytes());
-        let number = |frame: &[u8]| u32::from_be_bytes(frame[42..46].try_into().expect("four bytes"));
-        let mut epoch = 20;
-        let mut sent = 0u32;
-        let mut told = std::collections::BTreeMap::new();
-        for active in [Slot::Zero, Slot::One] {
-            let before = Bench::word().with_active(active).with_mirror(mirror);
-            let words = [
-                before.with_epoch(Epoch(epoch)),
-                before.with_epoch(Epoch(epoch + 1)).with_handover(true),
-                before.with_epoch(Epoch(epoch + 2)).with_active(active.other()),
-            ];
-            epoch += 3;
-            for word in words {
-                bench.plane.set_role(WEB, word);
-                let asked = if word.handover() { active.other() } else { word.active() };
-                let asked = Slot::BOTH.into_iter().filter(|slot| mirror || *slot == asked);
-                for _ in 0..20 {
-                    bench.client.send(&ask(sent));
-                    for slot in asked.clone() {
-                        let asked = bench.tap(WEB, slot).receive("the question", |frame| frame.len() == 46);
-                        bench.tap(WEB, slot).send(&tell(number(&asked)));
-                    }
-                    sent += 1;
-                }
-            }
-        }
-        while let Some(frame) = bench.client.try_receive() {
-            if frame.len() >= 46 && frame[..6] == CLIENT_MAC && frame[34..36] == 53u16.to_be_bytes() {
-                *told.entry(number(&frame)).or_insert(0) += 1;
-            }
-        }
-        assert_eq!(told.len() as u32, sent, "answered");
-        assert!(told.values().all(|times| *times == 1), "each once: {told:?}");
-        assert_eq!(bench.count(WEB, Counter::HandoverSuppressed) > 0, mirror);
-    });
-}
-
-/// A question of before the handover whose answer comes within it: the old one's answer leaves, the new one's does not.
-#[test]
-fn an_answer_under_way_when_the_handover_begins_still_leaves() {
-    alone(|| {
-        let bench = Bench::new();
-        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(30)));
-        bench.client.send(&question(b"slow"));
-        for slot in Slot::BOTH {
-            bench.tap(WEB, slot).receive("the question", |frame| frame.ends_with(b"slow"));
-        }
-        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(31)).with_handover(true));
-        for slot in [Slot::One, Slot::Zero] {
-            bench.tap(WEB, slot).send(&answer(b"slow answer"));
-        }
-        bench.client.expect("the old one's answer", &on_the_wire(&answer(b"slow answer")));
-        assert_eq!(bench.client.sees(|frame| frame.ends_with(b"slow answer")), None, "twice");
-    });
-}
-
-/// The standby is late when the handover begins: each conversation goes over when neither member owes it anything, so that
-/// no answer leaves twice, and none not at all.
-#[test]
-fn a_conversation_goes_over_when_its_late_standby_has_caught_up() {
-    alone(|| {
-        let bench = Bench::new();
-        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(40)));
-        bench.plane.watch(WEB);
-        let ask = |number: u8| {
-            bench.client.send(&question(&[b'q', number]));
-            for slot in Slot::BOTH {
-                bench.tap(WEB, slot).receive("the question", |frame| frame.ends_with(&[b'q', number]));
-            }
-        };
-        let tell = |slot: Slot, number: u8| bench.tap(WEB, slot).send(&answer(&[b'a', number]));
-        ask(1);
-        tell(Slot::Zero, 1);
-        tell(Slot::One, 1);
-        ask(2);
-        tell(Slot::Zero, 2);
-        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(41)).with_handover(true));
-        ask(3);
-        // Nobody has heard the new one yet: this must not be the second answer to that question.
-        tell(Slot::One, 2);
-        tell(Slot::Zero, 3);
-        tell(Slot::One, 3);
-        // Now it is even: from here on the new one answers.
-        ask(4);
-        tell(Slot::One, 4);
-        tell(Slot::Zero, 4);
-        bench.plane.set_role(WEB, Bench::word().with_epoch(Epoch(42)).with_active(Slot::One));
-        ask(5);
-        for slot in Slot::BOTH {
-            tell(slot, 5);
-        }
-        let mut heard = Vec::new();
-        while let Some(frame) = bench.client.try_receive() {
-            if let [.., b'a', number @ 1..=5] = frame[..] {
-                heard.push(number);
-            }
-        }
-        assert_eq!(heard, [1, 2, 3, 4, 5]);
     });
 }
 

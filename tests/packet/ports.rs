@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
+use hotpair_tests::ifreq;
+
 /// How long a frame that must come may take.
 const SOON: Duration = Duration::from_millis(2000);
 
@@ -17,6 +19,11 @@ pub(crate) trait Port {
 
     /// The next frame, if there is one.
     fn try_receive(&self) -> Option<Vec<u8>>;
+
+    /// Throws away what waits.
+    fn drain(&self) {
+        while self.try_receive().is_some() {}
+    }
 
     /// The next frame that `wanted` says yes to; panics if it does not come.
     fn receive(&self, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
@@ -69,11 +76,7 @@ impl Tap {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")
             .expect("/dev/net/tun");
-        // SAFETY: all zero is a valid ifreq.
-        let mut request: libc::ifreq = unsafe { mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = from as libc::c_char;
-        }
+        let mut request = ifreq::about(name).expect("the name of a link");
         let vnet_flag = if vnet { libc::IFF_VNET_HDR } else { 0 };
         request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | vnet_flag) as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes the ifreq, which lives through the call.

@@ -85,6 +85,11 @@ pub(crate) fn xdp(program: BorrowedFd<'_>, frame: &[u8]) -> Ran {
     ran
 }
 
+/// Verdicts of a TC program: to the host's stack, nowhere, elsewhere.
+pub(crate) const OK: i32 = 0;
+pub(crate) const SHOT: i32 = 2;
+pub(crate) const REDIRECT: i32 = 7;
+
 /// Runs a TC program on a frame of this interface, with this mark.
 pub(crate) fn tc(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, mark: u32) -> Ran {
     let mut context = [0u8; SK_BUFF];

@@ -1,11 +1,12 @@
 //! Offloads of a link, switched by the old ethtool ioctls: the `ethtool` program need not be there.
 
 use std::io;
-use std::mem;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, bail};
+
+use crate::ifreq;
 
 /// Checksums of sent frames are left to the NIC.
 pub const TX_CHECKSUM: u32 = 0x17;
@@ -31,14 +32,7 @@ struct Value {
 pub fn set(link: &str, command: u32, on: bool) -> Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
     let mut value = Value { command, data: u32::from(on) };
-    // SAFETY: all zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    if link.len() >= request.ifr_name.len() {
-        bail!("{link:?} is too long for the name of a link");
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
-        *to = from as libc::c_char;
-    }
+    let mut request = ifreq::about(link)?;
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: SIOCETHTOOL reads the ifreq and the ethtool_value it points to; both live through the call.
     if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } < 0 {

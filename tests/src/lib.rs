@@ -13,6 +13,7 @@ pub mod ethtool;
 pub mod frames;
 pub mod held;
 pub mod herd;
+pub mod ifreq;
 pub mod interrupt;
 pub mod lab;
 pub mod late;

@@ -11,6 +11,7 @@ pub mod controller;
 pub mod dataplane;
 pub mod error;
 pub mod hypervisor;
+mod netlink;
 pub mod network;
 pub mod pair;
 pub mod store;

@@ -1,6 +1,8 @@
 //! The API's door against everybody who should not come through it, or not like that. The engine behind it is a stand-in;
 //! `tests/lab/bad_input.rs` does it to a real controller.
 
+mod root;
+
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -15,6 +17,7 @@ use hotpair::api::door::{Bounds, talk};
 use hotpair::api::server::{Answers, BOUNDS, bind, serve};
 use hotpair::api::types::{Done, Flows, Record, Refusal, Show, Status};
 use hotpair::pair::Request;
+use root::may_run;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Knows one pair, `web`, and counts what is asked for.
@@ -301,9 +304,7 @@ fn nobody_but_its_owner_and_group_gets_in() {
     let api = Api::new();
     let mode = std::fs::metadata(api.socket()).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
-    if !rustix::process::geteuid().is_root() {
-        assert!(std::env::var_os("HOTPAIR_TESTS_MUST_RUN").is_none(), "this needs root and must run");
-        eprintln!("SKIPPED the other half: needs root to become nobody");
+    if !may_run() {
         return;
     }
     let open = |path: &Path, mode| {

@@ -1,8 +1,12 @@
 //! `hotpair doctor` on NICs made for it, each in a network namespace that dies with the command.
 
+mod root;
+
 use std::process::Command;
 
 use serde_json::Value;
+
+use root::may_run;
 
 const UPLINK: &str = "ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up";
 
@@ -41,16 +45,6 @@ fn doctor_in(namespaces: &str, prepare: &str, arguments: &str) -> (i32, Vec<Valu
 fn of<'f>(findings: &'f [Value], check: &str) -> &'f Value {
     let found = findings.iter().find(|finding| finding["check"] == check);
     found.unwrap_or_else(|| panic!("nothing is said of {check}: {findings:#?}"))
-}
-
-/// Namespaces need root.
-fn may_run() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        assert!(std::env::var_os("HOTPAIR_TESTS_MUST_RUN").is_none(), "this needs root and must run");
-        eprintln!("SKIPPED: needs root for a network namespace");
-    }
-    root
 }
 
 #[test]

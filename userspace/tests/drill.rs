@@ -1,13 +1,14 @@
 //! `hotpair drill` against a controller that plays a part: what is asked, in which order, and what is said.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+mod ran;
+mod stand_in;
+
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use stand_in::{Controller, http};
 
 /// How the fake controller behaves.
 #[derive(Clone, Default)]
@@ -22,83 +23,40 @@ struct Part {
     never_protected: bool,
 }
 
-struct Controller {
-    directory: tempfile::TempDir,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Controller {
-    fn playing(part: Part) -> Controller {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let listener = UnixListener::bind(directory.path().join("api.sock")).expect("a socket");
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            // Whether it has failed over, and how often it was asked.
-            let state = Arc::new(Mutex::new((false, 0)));
-            for stream in listener.incoming() {
-                let Ok(stream) = stream else { return };
-                let (part, log, state) = (part.clone(), Arc::clone(&log), Arc::clone(&state));
-                std::thread::spawn(move || serve(stream, &part, &log, &state));
-            }
-        });
-        Controller { directory, asked }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("api.sock")
-    }
-
-    fn drill(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_hotpair"))
-            .env_remove("HOTPAIR_CONFIG")
-            .env_remove("HOTPAIR_SOCKET")
-            .arg("--socket")
-            .arg(self.socket())
-            .args(["drill", "web"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
-    }
-
-    fn orders(&self) -> Vec<String> {
-        let asked = self.asked.lock().expect("no panic");
-        asked.iter().filter(|line| line.starts_with("POST")).cloned().collect()
-    }
-}
-
 /// Readiness is found out with so many requests; what comes then is the failover, and the drill watching it.
 const BEFORE: u64 = 5;
 
-fn serve(mut stream: UnixStream, part: &Part, log: &Mutex<Vec<String>>, state: &Mutex<(bool, u64)>) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
-    let mut line = String::new();
-    if reader.read_line(&mut line).is_err() {
-        return;
-    }
-    let asked = line.trim_end_matches(" HTTP/1.1\r\n").to_owned();
-    while reader.read_line(&mut line).is_ok() && !line.ends_with("\r\n\r\n") {}
-    let now = || *state.lock().expect("no panic");
-    state.lock().expect("no panic").1 += 1;
-    if asked.starts_with("POST") && !part.refuses {
-        state.lock().expect("no panic").0 = true;
-    }
-    // The failover is faster than whoever only looks.
-    for _ in 0..100 {
-        if now().1 <= BEFORE || now().0 || part.refuses {
-            break;
+/// A controller that plays this part.
+fn playing(part: Part) -> Controller {
+    // Whether it has failed over, and how often it was asked.
+    let state = Mutex::new((false, 0));
+    Controller::new(move |asked| {
+        let now = || *state.lock().expect("no panic");
+        state.lock().expect("no panic").1 += 1;
+        if asked.starts_with("POST") && !part.refuses {
+            state.lock().expect("no panic").0 = true;
         }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let (failed_over, shown) = now();
-    let (status, body) = answer(part, &asked, failed_over, shown);
-    log.lock().expect("no panic").push(asked);
-    let body = body.to_string();
-    let length = body.len();
-    let _ = write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: {length}\r\n\r\n{body}");
+        // The failover is faster than whoever only looks.
+        for _ in 0..100 {
+            if now().1 <= BEFORE || now().0 || part.refuses {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (failed_over, shown) = now();
+        let (status, body) = answer(&part, asked, failed_over, shown);
+        http(status, &body)
+    })
+}
+
+/// Exit code, standard output and standard error.
+fn drill(controller: &Controller, arguments: &[&str]) -> (i32, String, String) {
+    let ran = controller.run(&[&["drill", "web"], arguments].concat());
+    (ran.exit, ran.out, ran.error)
+}
+
+fn orders(controller: &Controller) -> Vec<String> {
+    controller.asked().into_iter().filter(|line| line.starts_with("POST")).collect()
 }
 
 fn answer(part: &Part, asked: &str, failed_over: bool, shown: u64) -> (u16, Value) {
@@ -173,10 +131,10 @@ fn answer(part: &Part, asked: &str, failed_over: bool, shown: u64) -> (u16, Valu
 
 #[test]
 fn a_drill_fails_over_once_and_says_how_it_went() {
-    let controller = Controller::playing(Part::default());
-    let (exit, out, error) = controller.drill(&["--yes"]);
+    let controller = playing(Part::default());
+    let (exit, out, error) = drill(&controller, &["--yes"]);
     assert_eq!(exit, 0, "{out}{error}");
-    assert_eq!(controller.orders(), ["POST /v1/pairs/web/failover"]);
+    assert_eq!(orders(&controller), ["POST /v1/pairs/web/failover"]);
     for words in [
         "OK    protection   web is protected",
         "the last member lost was replaced in 3.00 s, ",
@@ -203,42 +161,37 @@ fn a_drill_is_refused_on_a_bad_day_and_nothing_is_done() {
         (Part { hypervisor_gone: true, ..Part::default() }, "cannot be reached"),
         (Part { troubled: true, ..Part::default() }, "the uplink is down"),
     ] {
-        let controller = Controller::playing(part);
-        let (exit, out, error) = controller.drill(&["--yes"]);
+        let controller = playing(part);
+        let (exit, out, error) = drill(&controller, &["--yes"]);
         assert_eq!(exit, 2, "{out}{error}");
         assert!(out.contains("FAIL") && out.contains(says), "{says:?} is not in {out}");
         assert!(error.contains("not ready for a drill; nothing was done"), "{error}");
-        assert!(controller.orders().is_empty(), "{:?}", controller.orders());
+        assert!(orders(&controller).is_empty(), "{:?}", orders(&controller));
     }
 }
 
 #[test]
 fn a_drill_that_is_not_meant_does_nothing() {
-    let controller = Controller::playing(Part::default());
-    let (exit, out, error) = controller.drill(&[]);
+    let controller = playing(Part::default());
+    let (exit, out, error) = drill(&controller, &[]);
     assert_eq!(exit, 3, "{out}{error}");
     assert!(error.contains("nothing was done: say --yes"), "{error}");
     assert!(out.contains("A drill of web makes"), "what would happen is said: {out}");
-    assert!(controller.orders().is_empty());
+    assert!(orders(&controller).is_empty());
 }
 
 #[test]
 fn a_refused_failover_and_an_unknown_pair_are_told_as_by_other_verbs() {
-    let controller = Controller::playing(Part { refuses: true, ..Part::default() });
-    let (exit, _, error) = controller.drill(&["--yes"]);
+    let controller = playing(Part { refuses: true, ..Part::default() });
+    let (exit, _, error) = drill(&controller, &["--yes"]);
     assert_eq!((exit, error.as_str()), (2, "hotpair: failover: no standby\n    wait\n"));
-    let output = Command::new(env!("CARGO_BIN_EXE_hotpair"))
-        .args(["drill", "nobody", "--yes", "--socket"])
-        .arg(controller.socket())
-        .output()
-        .expect("it runs");
-    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(controller.run(&["drill", "nobody", "--yes"]).exit, 3);
 }
 
 #[test]
 fn a_pair_that_stays_unprotected_is_degraded() {
-    let controller = Controller::playing(Part { never_protected: true, quiet: true, ..Part::default() });
-    let (exit, out, error) = controller.drill(&["--yes", "--wait", "10ms"]);
+    let controller = playing(Part { never_protected: true, quiet: true, ..Part::default() });
+    let (exit, out, error) = drill(&controller, &["--yes", "--wait", "10ms"]);
     assert_eq!(exit, 1, "{out}{error}");
     assert!(out.contains("WARN  clients"), "{out}");
     assert!(out.contains("protected again  -") && out.contains("the standby is being made"), "{out}");
@@ -251,7 +204,7 @@ fn the_json_is_whole_and_documented() {
     let page = std::fs::read_to_string(page).expect("docs/cli.md is there");
     let section = page.split("### `drill -o json`").nth(1).expect("docs/cli.md has the schema");
     let section = section.split("\n## ").next().expect("a first part");
-    let (exit, out, _) = Controller::playing(Part::default()).drill(&["--yes", "-o", "json"]);
+    let (exit, out, _) = drill(&playing(Part::default()), &["--yes", "-o", "json"]);
     assert_eq!(exit, 0);
     let report: Value = serde_json::from_str(&out).expect("JSON and nothing else");
     assert_eq!(report["protected_after_ms"], 3250.0);
@@ -262,8 +215,8 @@ fn the_json_is_whole_and_documented() {
     for (name, _) in names {
         assert!(section.contains(&format!("| `{name}` |")), "docs/cli.md does not describe {name}");
     }
-    let controller = Controller::playing(Part { paused: true, ..Part::default() });
-    let (exit, out, _) = controller.drill(&["--yes", "-o", "json"]);
+    let controller = playing(Part { paused: true, ..Part::default() });
+    let (exit, out, _) = drill(&controller, &["--yes", "-o", "json"]);
     let report: Value = serde_json::from_str(&out).expect("JSON and nothing else");
     assert_eq!((exit, report["failover"].is_null()), (2, true));
 }

@@ -2,40 +2,20 @@
 //!
 //! Each test has a network namespace of its own, made by `unshare --net`, which dies with its process.
 
+mod ran;
+mod root;
+
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
+use ran::{Ran, hotpair};
+use root::may_run;
+
 struct Machine {
     directory: tempfile::TempDir,
-}
-
-struct Ran {
-    exit: i32,
-    out: String,
-    error: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Ran {
-        Ran {
-            exit: output.status.code().expect("it exits"),
-            out: String::from_utf8(output.stdout).expect("text"),
-            error: String::from_utf8(output.stderr).expect("text"),
-        }
-    }
-}
-
-/// Namespaces need root. Says so, because a test that was not run has not passed.
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        assert!(std::env::var_os("HOTPAIR_TESTS_MUST_RUN").is_none(), "this needs root and must run");
-        eprintln!("SKIPPED: needs root for a network namespace");
-    }
-    root
 }
 
 impl Machine {
@@ -87,7 +67,7 @@ const UPLINK: &str = "ip link add up0 type veth peer name up1; ip link set up0 u
 
 #[test]
 fn a_machine_that_is_ready_is_called_ready() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     let machine = Machine::new();
@@ -100,7 +80,7 @@ fn a_machine_that_is_ready_is_called_ready() {
 
 #[test]
 fn what_is_wrong_with_the_machine_is_a_failure_with_a_way_out() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     for (prepare, check, what, way_out) in [
@@ -152,7 +132,7 @@ fn what_is_wrong_with_the_machine_is_a_failure_with_a_way_out() {
 
 #[test]
 fn a_program_or_directory_that_is_not_there_is_a_failure() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     for (from, to, check) in [
@@ -171,7 +151,7 @@ fn a_program_or_directory_that_is_not_there_is_a_failure() {
 
 #[test]
 fn not_root_is_refused_with_what_is_missing() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     let machine = Machine::new();
@@ -202,7 +182,7 @@ fn a_wrong_configuration_is_3_for_every_verb_that_needs_it() {
     let machine = Machine::new();
     machine.configure(&machine.config().replace("uplink", "uplnk"));
     for verb in ["check", "run", "cleanup"] {
-        let ran: Ran = Command::new(env!("CARGO_BIN_EXE_hotpair"))
+        let ran: Ran = hotpair()
             .arg("--config")
             .arg(machine.path().join("hotpair.toml"))
             .arg(verb)
@@ -221,7 +201,7 @@ fn cleanup_is_refused_while_a_controller_runs() {
     let run_dir = machine.path().join("run");
     let _lock = hotpair::controller::RunLock::take(&run_dir).expect("nobody else has it");
     let ran = machine.run("", "cleanup");
-    if is_root() {
+    if may_run() {
         assert_eq!(ran.exit, 2);
         assert!(ran.error.contains("a controller runs on "), "{}", ran.error);
     }
@@ -229,7 +209,7 @@ fn cleanup_is_refused_while_a_controller_runs() {
 
 #[test]
 fn cleanup_takes_the_pairs_taps_and_nothing_else() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     let machine = Machine::new();

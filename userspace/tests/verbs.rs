@@ -1,11 +1,14 @@
 //! The `hotpair` command against a controller that answers what the test wants: exit codes, texts, errors.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod ran;
+mod root;
+mod stand_in;
+
+use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::Command;
 
 use hotpair::api::types::{
     API_VERSION, Carried, Count, Done, FlowCount, HypervisorStatus, MemberPhase, MemberStatus, PairStatus,
@@ -13,75 +16,14 @@ use hotpair::api::types::{
 };
 use serde_json::{Value, json};
 
-/// Answers every request in the same way and remembers what was asked.
-struct Controller {
-    directory: tempfile::TempDir,
-    asked: Arc<Mutex<Vec<String>>>,
-}
+use ran::{Ran, hotpair};
+use root::may_run;
+use stand_in::{Controller, http};
 
-impl Controller {
-    fn answering(status: u16, body: &impl serde::Serialize) -> Controller {
-        let body = serde_json::to_string(body).expect("JSON");
-        Controller::answering_raw(format!(
-            "HTTP/1.1 {status} So\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))
-    }
-
-    fn answering_raw(answer: String) -> Controller {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let listener = UnixListener::bind(directory.path().join("api.sock")).expect("a socket");
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
-                let mut line = String::new();
-                if reader.read_line(&mut line).is_err() {
-                    continue;
-                }
-                log.lock().expect("no panic").push(line.trim_end_matches(" HTTP/1.1\r\n").to_owned());
-                while reader.read_line(&mut line).is_ok() && !line.ends_with("\r\n\r\n") {}
-                let _ = stream.write_all(answer.as_bytes());
-            }
-        });
-        Controller { directory, asked }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("api.sock")
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        run(&self.socket(), arguments)
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("no panic").clone()
-    }
-}
-
-struct Ran {
-    exit: i32,
-    out: String,
-    error: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Ran {
-        Ran {
-            exit: output.status.code().expect("it exits"),
-            out: String::from_utf8(output.stdout).expect("text"),
-            error: String::from_utf8(output.stderr).expect("text"),
-        }
-    }
-}
-
-fn hotpair() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotpair"));
-    command.env_remove("HOTPAIR_CONFIG").env_remove("HOTPAIR_SOCKET");
-    command
+/// Answers every request in the same way.
+fn answering(status: u16, body: &impl serde::Serialize) -> Controller {
+    let answer = http(status, body);
+    Controller::new(move |_| answer.clone())
 }
 
 fn run(socket: &Path, arguments: &[&str]) -> Ran {
@@ -189,13 +131,13 @@ fn the_exit_code_of_status_and_show_is_the_protection() {
         (Protection::Unprotected, 1, "UNPROTECTED: web is served by slot 1 alone since "),
         (Protection::Down, 2, "DOWN: web is served by slot 1 alone since "),
     ] {
-        let ran = Controller::answering(200, &status(protection)).run(&["status"]);
+        let ran = answering(200, &status(protection)).run(&["status"]);
         assert_eq!(ran.exit, exit, "{}", ran.error);
         assert!(ran.out.starts_with(word), "{}", ran.out);
         assert!(ran.out.lines().next().is_some_and(|line| line.contains("gap 1.9 ms")), "{}", ran.out);
         assert!(!ran.out.contains('\x1b'), "colours are for terminals");
 
-        let controller = Controller::answering(200, &show(protection));
+        let controller = answering(200, &show(protection));
         let ran = controller.run(&["show", "web"]);
         assert_eq!(ran.exit, exit, "{}", ran.error);
         assert!(ran.out.starts_with(word), "{}", ran.out);
@@ -210,7 +152,7 @@ fn the_exit_code_of_status_and_show_is_the_protection() {
 #[test]
 fn json_is_what_the_api_says() {
     fn printed(body: &impl serde::Serialize, arguments: &[&str]) -> (Value, Value) {
-        let ran = Controller::answering(200, body).run(arguments);
+        let ran = answering(200, body).run(arguments);
         (serde_json::from_str(&ran.out).expect("JSON"), serde_json::to_value(body).expect("JSON"))
     }
     let (left, right) = printed(&status(Protection::Unprotected), &["status", "-o", "json"]);
@@ -233,12 +175,12 @@ fn requests_go_where_they_belong_and_say_what_was_done() {
         (&["replace", "web", "--slot", "1"], "POST /v1/pairs/web/replace?slot=1"),
         (&["switchover", "../status"], "POST /v1/pairs/%2E%2E%2Fstatus/switchover"),
     ] {
-        let controller = Controller::answering(200, &Done { text: "it is done".into(), epoch: 6 });
+        let controller = answering(200, &Done { text: "it is done".into(), epoch: 6 });
         let ran = controller.run(arguments);
         assert_eq!((ran.exit, ran.out.as_str()), (0, "it is done (epoch 6)\n"), "{}", ran.error);
         assert_eq!(controller.asked(), [asked]);
     }
-    let controller = Controller::answering(200, &vec![record()]);
+    let controller = answering(200, &vec![record()]);
     let ran = controller.run(&["history", "web", "-n", "5"]);
     assert_eq!(controller.asked(), ["GET /v1/history?limit=5&pair=web"]);
     assert!(
@@ -251,7 +193,7 @@ fn requests_go_where_they_belong_and_say_what_was_done() {
 #[test]
 fn a_refusal_is_shown_with_its_reason_and_way_out() {
     for (status, exit) in [(409, 2), (503, 2), (404, 3), (400, 3)] {
-        let ran = Controller::answering(status, &refusal()).run(&["switchover", "web"]);
+        let ran = answering(status, &refusal()).run(&["switchover", "web"]);
         assert_eq!(ran.exit, exit);
         assert_eq!(ran.error, "hotpair: switchover: no standby\n    wait until it serves\n");
         assert_eq!(ran.out, "");
@@ -277,18 +219,16 @@ fn without_a_controller_it_says_how_to_start_one() {
 
 #[test]
 fn a_user_who_may_not_is_told_who_may() {
-    if !rustix::process::geteuid().is_root() {
-        assert!(std::env::var_os("HOTPAIR_TESTS_MUST_RUN").is_none(), "this needs root and must run");
-        eprintln!("SKIPPED: only root can become somebody else");
+    if !may_run() {
         return;
     }
-    let controller = Controller::answering(200, &status(Protection::Protected));
+    let controller = answering(200, &status(Protection::Protected));
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(controller.directory.path(), readable).expect("our directory");
+    std::fs::set_permissions(controller.directory(), readable).expect("our directory");
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o660);
     std::fs::set_permissions(controller.socket(), closed).expect("our socket");
     // The build directory may not be open to everybody.
-    let copy = controller.directory.path().join("hotpair");
+    let copy = controller.directory().join("hotpair");
     std::fs::copy(env!("CARGO_BIN_EXE_hotpair"), &copy).expect("a copy");
     let ran: Ran = Command::new(copy)
         .uid(65534)
@@ -306,7 +246,7 @@ fn a_user_who_may_not_is_told_who_may() {
 
 #[test]
 fn another_version_or_somebody_else_is_recognised() {
-    let ran = Controller::answering(200, &json!({ "api": 99, "pairs": "?" })).run(&["status"]);
+    let ran = answering(200, &json!({ "api": 99, "pairs": "?" })).run(&["status"]);
     assert_eq!(ran.exit, 4);
     assert!(ran.error.contains("speaks API version 99"), "{}", ran.error);
     for (answer, says) in [
@@ -315,7 +255,7 @@ fn another_version_or_somebody_else_is_recognised() {
         ("220 mail.example ESMTP\r\n", "does not answer in HTTP"),
         ("", "the connection broke"),
     ] {
-        let ran = Controller::answering_raw(answer.to_owned()).run(&["status"]);
+        let ran = Controller::new(move |_| answer.to_owned()).run(&["status"]);
         assert_eq!(ran.exit, 4, "{answer:?}");
         assert!(ran.error.contains(says), "{answer:?}: {}", ran.error);
     }
@@ -323,8 +263,8 @@ fn another_version_or_somebody_else_is_recognised() {
 
 #[test]
 fn the_socket_is_the_configurations_unless_named() {
-    let controller = Controller::answering(200, &status(Protection::Protected));
-    let file = controller.directory.path().join("hotpair.toml");
+    let controller = answering(200, &status(Protection::Protected));
+    let file = controller.directory().join("hotpair.toml");
     let text = "[host]\nuplink='e'\ninternal_net='10.0.0.0/8'\nrun_dir='.'\n[[pair]]\nname='web'\n\
                 entry=['198.51.100.1']\ndomain='d'\nimage='i'\n";
     std::fs::write(&file, text).expect("writable");
@@ -357,7 +297,7 @@ fn wrong_usage_is_3_and_help_is_0() {
 
 #[test]
 fn a_reader_that_has_gone_away_is_no_panic() {
-    let controller = Controller::answering(200, &status(Protection::Protected));
+    let controller = answering(200, &status(Protection::Protected));
     let mut child = hotpair()
         .arg("--socket")
         .arg(controller.socket())

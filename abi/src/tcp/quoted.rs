@@ -84,22 +84,13 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::tests::v4;
     use crate::tcp::connection::Half;
     use proptest::prelude::*;
 
     const CLIENT: [u8; 4] = [192, 0, 2, 1];
     const ENTRY: [u8; 4] = [192, 0, 2, 9];
     const TCP: [u8; 8] = [0, 80, 0x9c, 0x40, 1, 2, 3, 4];
-
-    fn v4(src: [u8; 4], dst: [u8; 4], protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0x45, 0, 0, 0, 0, 0];
-        packet.extend_from_slice(&fragment.to_be_bytes());
-        packet.extend_from_slice(&[64, protocol, 0, 0]);
-        packet.extend_from_slice(&src);
-        packet.extend_from_slice(&dst);
-        packet.extend_from_slice(payload);
-        packet
-    }
 
     fn error(kind: u8, quote: &[u8]) -> Vec<u8> {
         let mut icmp = vec![kind, 4, 0, 0, 0, 0, 5, 0];

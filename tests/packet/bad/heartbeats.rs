@@ -7,16 +7,10 @@ use hotpair_abi::event::Kind;
 use hotpair_abi::heartbeat::{Heartbeat, LEN, PORT, State};
 use hotpair_abi::{Epoch, GATEWAY_MAC, ME_V4, PEER_V4, Slot};
 
-use crate::bench::{Bench, DB, WEB, alone, ifindex, pair_mac, tap_name};
+use crate::bench::{Bench, DB, WEB, alone, listening, pair_mac};
 use crate::frames::{Ip, heartbeat, udp};
-use crate::test_run;
 
 const MAC: [u8; 6] = pair_mac(WEB);
-
-fn from(bench: &Bench, slot: Slot, frame: &[u8]) {
-    let program = bench.plane.program_fd("from_guest").expect("the program");
-    test_run::tc(program, frame, ifindex(&tap_name(WEB, slot)), 0);
-}
 
 /// A datagram where a heartbeat would be.
 fn datagram(bytes: &[u8]) -> Vec<u8> {
@@ -69,20 +63,20 @@ fn a_forged_heartbeat_is_counted_by_its_reason_and_is_no_sign_of_life() {
     alone(|| {
         let bench = Bench::new();
         // Of boot 9 before, of boot 1 now.
-        from(&bench, Slot::Zero, &datagram(&beat(9, 500)));
-        from(&bench, Slot::Zero, &datagram(&beat(1, 100)));
+        bench.run_from_guest(WEB, Slot::Zero, &datagram(&beat(9, 500)));
+        bench.run_from_guest(WEB, Slot::Zero, &datagram(&beat(1, 100)));
         let member = bench.plane.member(WEB, Slot::Zero);
         assert_eq!((member.boot_id, member.sequence, member.beats), (1, 100, 2));
         for (why, frame) in forged() {
             let before = bench.count(WEB, why);
-            from(&bench, Slot::Zero, &frame);
+            bench.run_from_guest(WEB, Slot::Zero, &frame);
             assert_eq!(bench.count(WEB, why), before + 1, "{why:?}: {frame:02x?}");
             let after = bench.plane.member(WEB, Slot::Zero);
             let same = (after.last_beat_ns, after.boot_id, after.sequence, after.state, after.beats);
             let were = (member.last_beat_ns, member.boot_id, member.sequence, member.state, member.beats);
             assert_eq!(same, were, "{why:?}: {frame:02x?}");
         }
-        from(&bench, Slot::Zero, &datagram(&beat(1, 101)));
+        bench.run_from_guest(WEB, Slot::Zero, &datagram(&beat(1, 101)));
         assert_eq!(bench.plane.member(WEB, Slot::Zero).beats, 3, "the next real one counts");
     });
 }
@@ -92,13 +86,13 @@ fn a_forged_heartbeat_is_counted_by_its_reason_and_is_no_sign_of_life() {
 fn forged_heartbeats_fail_nobody_over() {
     alone(|| {
         let bench = Bench::new();
-        from(&bench, Slot::Zero, &datagram(&beat(1, 100)));
-        from(&bench, Slot::One, &datagram(&beat(9, 500)));
-        from(&bench, Slot::One, &datagram(&beat(1, 100)));
+        bench.run_from_guest(WEB, Slot::Zero, &datagram(&beat(1, 100)));
+        bench.run_from_guest(WEB, Slot::One, &datagram(&beat(9, 500)));
+        bench.run_from_guest(WEB, Slot::One, &datagram(&beat(1, 100)));
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(150) {
             for (_, frame) in forged() {
-                from(&bench, Slot::One, &frame);
+                bench.run_from_guest(WEB, Slot::One, &frame);
             }
         }
         assert_eq!(bench.plane.tripped(WEB), Epoch(0));
@@ -108,7 +102,7 @@ fn forged_heartbeats_fail_nobody_over() {
         let mut sequence = 100;
         while bench.plane.tripped(WEB) == Epoch(0) && begun.elapsed() < Duration::from_secs(2) {
             sequence += 1;
-            from(&bench, Slot::One, &datagram(&beat(1, sequence)));
+            bench.run_from_guest(WEB, Slot::One, &datagram(&beat(1, sequence)));
             std::thread::sleep(Duration::from_millis(2));
         }
         assert_eq!(bench.plane.tripped(WEB), Bench::word().epoch());
@@ -118,27 +112,22 @@ fn forged_heartbeats_fail_nobody_over() {
 /// Valid ones in ever changing states are the member's own doing, but not the controller's burden.
 #[test]
 fn a_member_that_changes_its_state_with_every_heartbeat_does_not_flood_the_controller() {
-    alone(|| {
-        let bench = Bench::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut events = bench.plane.events().expect("the events");
-            let begun = Instant::now();
-            let last = 5_001;
-            for sequence in 1..=last {
-                let state = if sequence % 2 == 0 { State::Failing } else { State::Serving };
-                from(&bench, Slot::Zero, &heartbeat(MAC, 1, sequence, state));
-            }
-            let longest = begun.elapsed().as_millis() as usize + 2;
-            std::thread::sleep(Duration::from_millis(2));
-            from(&bench, Slot::Zero, &heartbeat(MAC, 1, last + 1, State::Stopping));
-            let mut told = Vec::new();
-            while let Ok(event) = tokio::time::timeout(Duration::from_millis(50), events.next()).await {
-                assert_eq!(event.kind, Kind::StateChanged as u32);
-                told.push(event.data[0]);
-            }
-            assert!(!told.is_empty() && told.len() <= longest, "{} events in {longest} ms", told.len());
-            assert_eq!(told.last(), Some(&(State::Stopping as u8)), "the last change is told");
-        });
+    listening(async |bench, mut events| {
+        let begun = Instant::now();
+        let last = 5_001;
+        for sequence in 1..=last {
+            let state = if sequence % 2 == 0 { State::Failing } else { State::Serving };
+            bench.run_from_guest(WEB, Slot::Zero, &heartbeat(MAC, 1, sequence, state));
+        }
+        let longest = begun.elapsed().as_millis() as usize + 2;
+        std::thread::sleep(Duration::from_millis(2));
+        bench.run_from_guest(WEB, Slot::Zero, &heartbeat(MAC, 1, last + 1, State::Stopping));
+        let mut told = Vec::new();
+        while let Ok(event) = tokio::time::timeout(Duration::from_millis(50), events.next()).await {
+            assert_eq!(event.kind, Kind::StateChanged as u32);
+            told.push(event.data[0]);
+        }
+        assert!(!told.is_empty() && told.len() <= longest, "{} events in {longest} ms", told.len());
+        assert_eq!(told.last(), Some(&(State::Stopping as u8)), "the last change is told");
     });
 }

@@ -162,7 +162,7 @@ impl Stand {
             return;
         }
         let id = expect.pair.expect("an entry packet is some pair's");
-        test_run::xdp_live(self.bench.plane.program_fd("from_uplink").expect("the program"), frame);
+        self.bench.run_from_uplink_live(frame);
         let word = world.word(id);
         let mut enter = |counter| *books.entry((row(Some(id)), counter)).or_default() += 1;
         enter(expect.counter);

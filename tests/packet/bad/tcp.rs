@@ -17,7 +17,6 @@ use crate::bench::{Bench, DB, WEB, alone, pair_mac, setup};
 use crate::frames::{service, vlan};
 use crate::tcp::conversation::{self, C, Conversation, M, arrive, carry};
 use crate::tcp::wire::{self, ACK, SYN, Segment};
-use crate::test_run;
 
 /// Segments of a round.
 const ROUND: usize = 300;
@@ -135,8 +134,7 @@ impl Stand {
             let copies = arrive(&self.bench, frame);
             self.copies(world, frame, &expect, &copies, &before)?;
         } else {
-            let program = self.bench.plane.program_fd("from_uplink").expect("the program");
-            let ran = test_run::xdp(program, frame);
+            let ran = self.bench.run_from_uplink(frame);
             if ran.verdict as i32 != expect.verdict {
                 return Err(format!("the verdict is {}, not {}", ran.verdict as i32, expect.verdict));
             }

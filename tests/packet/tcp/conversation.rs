@@ -4,10 +4,10 @@ use hotpair::dataplane::PairSetup;
 use hotpair_abi::{GATEWAY_MAC, MARK, RoleWord, Slot};
 
 use super::wire::{self, ACK, Read, SYN, Segment, Way};
-use crate::bench::{Bench, WEB, entry_v4, entry_v6, ifindex, pair_mac, setup, tap_name};
+use crate::bench::{Bench, WEB, entry_v4, entry_v6, pair_mac, setup};
 use crate::frames::{CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC};
 use crate::ports::Port;
-use crate::test_run::{self, Ran};
+use crate::test_run::{REDIRECT, Ran};
 
 /// The client's first sequence number, shortly before the wrap.
 pub(crate) const C: u32 = 0xffff_fff0;
@@ -17,9 +17,6 @@ pub(crate) const M: [u32; 2] = [1_000, 0x9000_0000];
 const T: [u32; 2] = [50_000, 4_000_000_000];
 /// Shift of everybody's window.
 const SHIFT: u8 = 7;
-
-/// TC's word for "send it there".
-const REDIRECT: i32 = 7;
 
 /// A segment in the making; numbers relative to the sender's first one.
 #[derive(Clone, Debug)]
@@ -90,13 +87,13 @@ pub(crate) fn carry_as(bench: &Bench, first: bool) {
     bench.plane.set_role(WEB, word());
     bench.plane.forget_connections(|_| true).expect("the table");
     drain(bench);
-    while bench.client.try_receive().is_some() {}
+    bench.client.drain();
 }
 
 /// Throws away what has come out of WEB's taps.
 pub(crate) fn drain(bench: &Bench) {
     for slot in Slot::BOTH {
-        while bench.tap(WEB, slot).try_receive().is_some() {}
+        bench.tap(WEB, slot).drain();
     }
 }
 
@@ -210,7 +207,7 @@ impl Conversation {
 
 /// A frame comes in from the wire: what both of WEB's taps get.
 pub(crate) fn arrive(bench: &Bench, frame: &[u8]) -> [Option<Vec<u8>>; 2] {
-    test_run::xdp_live(bench.plane.program_fd("from_uplink").expect("the program"), frame);
+    bench.run_from_uplink_live(frame);
     Slot::BOTH.map(|slot| next_segment(bench.tap(WEB, slot)))
 }
 
@@ -221,8 +218,7 @@ pub(crate) fn next_segment(port: &impl Port) -> Option<Vec<u8>> {
 
 /// A member of WEB sends a frame.
 pub(crate) fn run(bench: &Bench, slot: usize, frame: &[u8]) -> Ran {
-    let tap = ifindex(&tap_name(WEB, Slot::from_bit(slot as u64)));
-    test_run::tc(bench.plane.program_fd("from_guest").expect("the program"), frame, tap, 0)
+    bench.run_from_guest(WEB, Slot::from_bit(slot as u64), frame)
 }
 
 /// A member of WEB sends a frame: who gets what.

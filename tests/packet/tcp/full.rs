@@ -11,7 +11,6 @@ use hotpair_abi::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, SYN_A
 use super::conversation::{C, Conversation, M, arrive, carry, leave, run, say};
 use super::wire::{self, RST};
 use crate::bench::{Bench, WEB, alone, bpf_dir};
-use crate::test_run;
 
 /// Connections that there is room for, as docs/tcp.md says it.
 pub(crate) const ROOM: usize = 131_072;
@@ -34,16 +33,20 @@ pub(crate) fn fill() {
     }
 }
 
+/// What a handshake is up to the client's answer: slot 0 first, as ever. The frames go no further than the programs.
+fn shake_hands(bench: &Bench, conversation: &Conversation) {
+    bench.run_from_uplink(&conversation.syn());
+    run(bench, 0, &conversation.syn_ack(0));
+    run(bench, 1, &conversation.syn_ack(1));
+}
+
 /// So many connections of WEB's that both members have, each with its handshake.
 pub(crate) fn open_many(bench: &Bench, many: usize) {
-    let from_uplink = bench.plane.program_fd("from_uplink").expect("the program");
     for index in 0..many {
         let conversation = nth(index);
-        test_run::xdp(from_uplink, &conversation.syn());
-        run(bench, 0, &conversation.syn_ack(0));
-        run(bench, 1, &conversation.syn_ack(1));
+        shake_hands(bench, &conversation);
         let answer = wire::frame(&conversation.to_entry(), &conversation.client_segment(&say(1, 1)));
-        test_run::xdp(from_uplink, &answer);
+        bench.run_from_uplink(&answer);
     }
 }
 
@@ -77,13 +80,8 @@ fn a_hundred_thousand_connections_are_known_and_a_full_table_evicts_none_of_them
         let bench = Bench::new();
         carry(&bench);
         let empty = memory();
-        // Each with its handshake: slot 0 first, as ever.
-        let from_uplink = bench.plane.program_fd("from_uplink").expect("the program");
         for index in 0..MANY {
-            let conversation = nth(index);
-            test_run::xdp(from_uplink, &conversation.syn());
-            run(&bench, 0, &conversation.syn_ack(0));
-            run(&bench, 1, &conversation.syn_ack(1));
+            shake_hands(&bench, &nth(index));
         }
         let hundred_thousand = memory();
         let rows = bench.plane.connections(WEB).expect("the table");
@@ -96,7 +94,7 @@ fn a_hundred_thousand_connections_are_known_and_a_full_table_evicts_none_of_them
         assert_eq!(bench.count(WEB, Counter::TcpTableFull), 0);
 
         for index in MANY..ROOM {
-            test_run::xdp(from_uplink, &nth(index).syn());
+            bench.run_from_uplink(&nth(index).syn());
         }
         assert_eq!(bench.count(WEB, Counter::TcpTableFull), 0, "there is room for {ROOM}");
         println!(

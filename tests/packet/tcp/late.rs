@@ -12,19 +12,16 @@ use hotpair_abi::{Epoch, GATEWAY_MAC, HOST_V4, HOST_V6, PairId, Slot};
 use super::conversation::{Conversation, arrive, carry, drain, leave, next_segment, run, say, word};
 use super::full::{open_many, strangers};
 use super::wire::{ACK, RST, Read, header_in};
-use crate::bench::{Bench, DB, WEB, alone, entry_v4, entry_v6, ifindex, pair_mac, setup, tap_name};
+use crate::bench::{Bench, DB, WEB, alone, entry_v4, entry_v6, pair_mac, setup};
 use crate::frames::{CLIENT_MAC, UPLINK_MAC, arp, heartbeat, lladdr, nd, service, vlan};
 use crate::ports::Port;
-use crate::test_run;
 
 /// Longer than the bench's `lag_limit`.
 const LATE: Duration = Duration::from_millis(11);
 
 /// A heartbeat of this member's, the `n`th of its boot.
 fn beat(bench: &Bench, id: PairId, slot: Slot, n: u64) {
-    let program = bench.plane.program_fd("from_guest").expect("the program");
-    let frame = heartbeat(pair_mac(id), 1, n, State::Serving);
-    test_run::tc(program, &frame, ifindex(&tap_name(id, slot)), 0);
+    bench.run_from_guest(id, slot, &heartbeat(pair_mac(id), 1, n, State::Serving));
 }
 
 /// Each family, behind no tag, one, and two.
@@ -148,7 +145,7 @@ fn with_probes_their_answers_tell_a_client_that_its_standby_is_late() {
             }
             if !probe {
                 beat(&bench, WEB, Slot::Zero, 1);
-                while bench.client.try_receive().is_some() {}
+                bench.client.drain();
             }
         }
     });
@@ -205,7 +202,7 @@ fn when_the_latch_trips_the_survivor_is_told_of_every_connection_at_once() {
         leave(&bench, 0, &opening.syn_ack(0));
         leave(&bench, 1, &opening.syn_ack(1));
         drain(&bench);
-        while bench.client.try_receive().is_some() {}
+        bench.client.drain();
 
         let (told, reset) = (bench.count(WEB, Counter::TcpTold), bench.count(WEB, Counter::TcpReset));
         without_controller(&bench);

@@ -9,7 +9,7 @@ use hotpair_abi::event::{Event, Kind};
 use hotpair_abi::heartbeat::State;
 
 use super::conversation::{Conversation, carry, run, say, word};
-use crate::bench::{Bench, WEB, alone, ifindex, pair_mac, tap_name};
+use crate::bench::{Bench, WEB, ifindex, listening, pair_mac, tap_name};
 use crate::frames::{self, Ip};
 
 /// Whatever waits to be heard of connections.
@@ -50,59 +50,48 @@ fn suffer(bench: &Bench, conversation: &Conversation) {
 fn gates_and_divergence_are_told_with_the_client_and_once_a_second_at_most() {
     const ALL: [Kind; 3] = [Kind::GateOpened, Kind::GateClosed, Kind::Diverged];
     const COUNTED: [Counter; 3] = [Counter::TcpGateOpened, Counter::TcpGateClosed, Counter::TcpDiverged];
-    alone(|| {
-        let bench = Bench::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut events = bench.plane.events().expect("the events");
-            for v6 in [false, true] {
-                carry(&bench);
-                let before = COUNTED.map(|counter| bench.count(WEB, counter));
-                let began = Instant::now();
-                let mut clients = (4000..).map(|port| Conversation { v6, ..Conversation::new(port) });
-                let first = clients.next().expect("a client");
-                suffer(&bench, &first);
-                for conversation in clients.by_ref().take(20) {
-                    suffer(&bench, &conversation);
-                }
-                let told = heard(&mut events).await;
-                let ours: Vec<_> =
-                    told.iter().take(3).zip(ALL).map(|(e, kind)| is_of(&first, kind, e)).collect();
-                assert_eq!(ours, [true; 3], "{told:?}");
-                let most = 3 * (1 + began.elapsed().as_secs() as usize);
-                assert!(told.len() <= most, "{} of {most}: {told:?}", told.len());
-                let counted = COUNTED.map(|counter| bench.count(WEB, counter));
-                assert_eq!(counted, before.map(|count| count + 21), "each is counted");
-                // A second later there is something to tell again.
-                tokio::time::sleep(Duration::from_millis(1100)).await;
-                let later = clients.next().expect("a client");
-                suffer(&bench, &later);
-                let told = heard(&mut events).await;
-                assert!(told.len() == 3, "{told:?}");
-                assert!(told.iter().zip(ALL).all(|(event, kind)| is_of(&later, kind, event)), "{told:?}");
+    listening(async |bench, mut events| {
+        for v6 in [false, true] {
+            carry(bench);
+            let before = COUNTED.map(|counter| bench.count(WEB, counter));
+            let began = Instant::now();
+            let mut clients = (4000..).map(|port| Conversation { v6, ..Conversation::new(port) });
+            let first = clients.next().expect("a client");
+            suffer(bench, &first);
+            for conversation in clients.by_ref().take(20) {
+                suffer(bench, &conversation);
             }
-        });
+            let told = heard(&mut events).await;
+            let ours: Vec<_> = told.iter().take(3).zip(ALL).map(|(e, kind)| is_of(&first, kind, e)).collect();
+            assert_eq!(ours, [true; 3], "{told:?}");
+            let most = 3 * (1 + began.elapsed().as_secs() as usize);
+            assert!(told.len() <= most, "{} of {most}: {told:?}", told.len());
+            let counted = COUNTED.map(|counter| bench.count(WEB, counter));
+            assert_eq!(counted, before.map(|count| count + 21), "each is counted");
+            // A second later there is something to tell again.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            let later = clients.next().expect("a client");
+            suffer(bench, &later);
+            let told = heard(&mut events).await;
+            assert!(told.len() == 3, "{told:?}");
+            assert!(told.iter().zip(ALL).all(|(event, kind)| is_of(&later, kind, event)), "{told:?}");
+        }
     });
 }
 
 #[test]
 fn a_gate_that_a_heartbeat_has_opened_is_told_too() {
-    alone(|| {
-        let bench = Bench::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut events = bench.plane.events().expect("the events");
-            for v6 in [false, true] {
-                carry(&bench);
-                let conversation = Conversation { v6, ..Conversation::new(4000) };
-                conversation.open(&bench);
-                conversation.client(&bench, &say(1, 1).data(10));
-                conversation.member(&bench, 0, &say(1, 11));
-                assert!(heard(&mut events).await.is_empty(), "it waits, and has waited for long");
-                run(&bench, 0, &frames::heartbeat(pair_mac(WEB), 1, 1, State::Serving));
-                let told = heard(&mut events).await;
-                assert!(told.len() == 1 && is_of(&conversation, Kind::GateOpened, &told[0]), "{told:?}");
-            }
-        });
+    listening(async |bench, mut events| {
+        for v6 in [false, true] {
+            carry(bench);
+            let conversation = Conversation { v6, ..Conversation::new(4000) };
+            conversation.open(bench);
+            conversation.client(bench, &say(1, 1).data(10));
+            conversation.member(bench, 0, &say(1, 11));
+            assert!(heard(&mut events).await.is_empty(), "it waits, and has waited for long");
+            run(bench, 0, &frames::heartbeat(pair_mac(WEB), 1, 1, State::Serving));
+            let told = heard(&mut events).await;
+            assert!(told.len() == 1 && is_of(&conversation, Kind::GateOpened, &told[0]), "{told:?}");
+        }
     });
 }

@@ -9,7 +9,6 @@ use crate::bad::read::ones_sum;
 use crate::bench::{Bench, WEB, alone};
 use crate::frames::{CLIENT_MAC, Ip, UPLINK_MAC, raw_v4, raw_v6, tagged};
 use crate::ports::Port;
-use crate::test_run;
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -73,10 +72,7 @@ fn an_error_about_a_segment_carries_the_speakers_numbers() {
                     for quote in [if v6 { 48 } else { 28 }, 90] {
                         let error = too_large(&conversation, M[1].wrapping_add(70), quote);
                         assert_eq!(read(&error, v6, conversation.tags.len()).1, 0, "the test's own checksum");
-                        test_run::xdp_live(
-                            bench.plane.program_fd("from_uplink").expect("the program"),
-                            &error,
-                        );
+                        bench.run_from_uplink_live(&error);
                         for slot in Slot::BOTH {
                             let got =
                                 bench.tap(WEB, slot).receive("the error", |frame| frame.len() == error.len());
@@ -95,7 +91,7 @@ fn an_error_about_a_segment_carries_the_speakers_numbers() {
                 // Of somebody that nobody knows: as it came.
                 let stranger = Conversation { port: 4001, ..conversation.clone() };
                 let error = too_large(&stranger, M[1], 90);
-                test_run::xdp_live(bench.plane.program_fd("from_uplink").expect("the program"), &error);
+                bench.run_from_uplink_live(&error);
                 let got = bench.tap(WEB, Slot::Zero).receive("the error", |frame| frame.len() == error.len());
                 assert_eq!(got[6..], error[6..]);
             }

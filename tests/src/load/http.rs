@@ -1,24 +1,20 @@
 //! Numbered GET requests, each on a connection of its own.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
+use super::connection::{book, connect, on_a_thread};
 use super::report::By;
 use super::{Plan, Shared};
 
 pub(super) fn start(plan: &Plan, path: String, shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (plan, shared) = (plan.clone(), Arc::clone(shared));
-    // One thread for everything: it is in the namespace of its maker, and so are its sockets.
-    let run = move || runtime.block_on(ask(&plan, &path, &shared));
-    Ok(vec![thread::Builder::new().name("http".to_string()).spawn(run)?])
+    on_a_thread("http", async move || ask(&plan, &path, &shared).await)
 }
 
 async fn ask(plan: &Plan, path: &str, shared: &Arc<Shared>) {
@@ -35,13 +31,7 @@ async fn ask(plan: &Plan, path: &str, shared: &Arc<Shared>) {
         turn += 1;
         let seq = shared.sent();
         let (plan, path, shared) = (plan.clone(), path.replace("{}", &seq.to_string()), Arc::clone(shared));
-        requests.spawn(async move {
-            match tokio::time::timeout(plan.timeout, get(&plan, &path)).await {
-                Ok(Ok(by)) => shared.answered(seq, by),
-                Ok(Err(error)) => shared.failed(seq, format!("{error:#}")),
-                Err(_) => shared.failed(seq, format!("no answer in {} ms", plan.timeout.as_millis())),
-            }
-        });
+        requests.spawn(async move { book(&plan, &shared, seq, get(&plan, &path)).await });
         while requests.try_join_next().is_some() {}
     }
     shared.end();
@@ -49,14 +39,7 @@ async fn ask(plan: &Plan, path: &str, shared: &Arc<Shared>) {
 }
 
 async fn get(plan: &Plan, path: &str) -> Result<Option<By>> {
-    let socket = match plan.to {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    if let Some(from) = plan.from {
-        socket.bind(SocketAddr::new(from, 0)).context("bind")?;
-    }
-    let mut stream = socket.connect(plan.to).await.context("connect")?;
+    let mut stream = connect(plan).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", plan.to);
     stream.write_all(request.as_bytes()).await.context("send")?;
     let mut answer = Vec::new();

@@ -3,6 +3,7 @@
 //! It counts what a client sees and nothing else. Its sockets belong to the network namespace of the thread that
 //! starts it.
 
+mod connection;
 mod http;
 mod report;
 mod udp;

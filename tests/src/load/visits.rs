@@ -1,16 +1,16 @@
 //! Visits to a server of streams ([`crate::stream`]): each on a connection of its own, which asks once and is closed, in turn
 //! by the client and by the server. Every member gives the same answer.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
+use super::connection::{book, connect, on_a_thread};
+use super::report::By;
 use super::{Plan, Shared};
 use crate::stream;
 
@@ -18,11 +18,8 @@ use crate::stream;
 const FAREWELL: usize = 64;
 
 pub(super) fn start(plan: &Plan, shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (plan, shared) = (plan.clone(), Arc::clone(shared));
-    // One thread for everything: it is in the namespace of its maker, and so are its sockets.
-    let run = move || runtime.block_on(come_and_go(&plan, &shared));
-    Ok(vec![thread::Builder::new().name("visits".to_string()).spawn(run)?])
+    on_a_thread("visits", async move || come_and_go(&plan, &shared).await)
 }
 
 async fn come_and_go(plan: &Plan, shared: &Arc<Shared>) {
@@ -38,13 +35,7 @@ async fn come_and_go(plan: &Plan, shared: &Arc<Shared>) {
             turn += 1;
             let seq = shared.sent();
             let (plan, shared) = (plan.clone(), Arc::clone(shared));
-            visits.spawn(async move {
-                match tokio::time::timeout(plan.timeout, visit(&plan, seq)).await {
-                    Ok(Ok(())) => shared.answered(seq, None),
-                    Ok(Err(error)) => shared.failed(seq, format!("{error:#}")),
-                    Err(_) => shared.failed(seq, format!("no answer in {} ms", plan.timeout.as_millis())),
-                }
-            });
+            visits.spawn(async move { book(&plan, &shared, seq, visit(&plan, seq)).await });
         }
         while visits.try_join_next().is_some() {}
     }
@@ -52,15 +43,8 @@ async fn come_and_go(plan: &Plan, shared: &Arc<Shared>) {
     while visits.join_next().await.is_some() {}
 }
 
-async fn visit(plan: &Plan, seq: u64) -> Result<()> {
-    let socket = match plan.to {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    if let Some(from) = plan.from {
-        socket.bind(SocketAddr::new(from, 0)).context("bind")?;
-    }
-    let mut stream = socket.connect(plan.to).await.context("connect")?;
+async fn visit(plan: &Plan, seq: u64) -> Result<Option<By>> {
+    let mut stream = connect(plan).await?;
     stream.set_nodelay(true)?;
     if seq.is_multiple_of(2) {
         stream.write_all(b"INCR\n").await.context("send")?;
@@ -75,5 +59,5 @@ async fn visit(plan: &Plan, seq: u64) -> Result<()> {
         stream::fill(&mut expected, 0);
         ensure!(answer == expected, "answered with {answer:?}");
     }
-    Ok(())
+    Ok(None)
 }

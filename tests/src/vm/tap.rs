@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::mem;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result};
+
+use crate::ifreq;
 
 /// Bytes of `struct virtio_net_hdr` before each frame.
 pub(crate) const VNET_HEADER: usize = 10;
@@ -18,21 +19,11 @@ const TUN_F_CSUM: libc::c_ulong = 0x01;
 const TUN_F_TSO4: libc::c_ulong = 0x02;
 const TUN_F_TSO6: libc::c_ulong = 0x04;
 
-fn ifreq(name: &str) -> libc::ifreq {
-    // SAFETY: all zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    let room = request.ifr_name.len() - 1;
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(room)) {
-        *to = from as libc::c_char;
-    }
-    request
-}
-
 /// Plugs into the tap of this name in the calling thread's namespace, as QEMU does; makes it where there is none. Frames
 /// carry virtio headers and keep their unfinished checksums and segments.
 pub(crate) fn plug_into(name: &str) -> Result<File> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun").context("/dev/net/tun")?;
-    let mut request = ifreq(name);
+    let mut request = ifreq::about(name)?;
     request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     let fd = device.as_raw_fd();
     // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.
@@ -55,7 +46,7 @@ pub(crate) fn plug_into(name: &str) -> Result<File> {
 /// The MTU of a link in the calling thread's namespace.
 pub(super) fn mtu(name: &str) -> Result<u32> {
     let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
-    let mut request = ifreq(name);
+    let mut request = ifreq::about(name)?;
     // SAFETY: SIOCGIFMTU reads and writes one ifreq, which lives through the call.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) } < 0 {
         return Err(io::Error::last_os_error()).with_context(|| format!("cannot read the MTU of {name}"));

@@ -20,7 +20,7 @@ use hotpair_abi::{PairId, Slot};
 use tokio::sync::oneshot;
 
 use super::agenda::Agenda;
-use super::{PairFacts, Shared, boottime, execute, nudge, priority, wall_ms};
+use super::{PairFacts, Shared, boottime, execute, history, nudge, priority, wall_ms};
 use crate::api::types::{Done, Protection, Record, RecordKind, Refusal};
 use crate::pair::{self, Action, Event, Request, RequestId, Signs, State, step};
 
@@ -429,7 +429,7 @@ impl Engine {
             pair = %record.pair, kind = ?record.kind, epoch = record.epoch_after, detect_us = record.detect_us,
             flip_us = record.flip_us, "{}", record.text
         );
-        if super::is_role_change(record.kind) {
+        if history::is_role_change(record.kind) {
             self.pairs[index].last_change = Some(Arc::clone(&record));
         }
         self.shared.meters.count(&record);

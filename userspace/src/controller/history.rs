@@ -6,9 +6,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::is_role_change;
-use crate::api::types::Record;
+use crate::api::types::{Record, RecordKind};
 use crate::store::HISTORY_LINES;
+
+/// Kinds that changed who serves.
+pub(super) fn is_role_change(kind: RecordKind) -> bool {
+    matches!(kind, RecordKind::Started | RecordKind::Failover | RecordKind::Switchover | RecordKind::Adopted)
+}
 
 type Lines = BTreeMap<String, VecDeque<Arc<Record>>>;
 

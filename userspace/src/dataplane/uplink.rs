@@ -1,7 +1,7 @@
 //! The uplink: what it must be like, whose XDP program it has, and putting ours there.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya_obj::generated::bpf_attach_type::BPF_XDP;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
@@ -9,6 +9,7 @@ use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
 use super::pins::{self, Pins};
 use super::{DataplaneError, MAX_UPLINK_MTU, Uplink, sys};
 use crate::config::XdpMode;
+use crate::netlink::{self, attributes, half, word};
 
 /// What the kernel says about a link.
 struct Link {
@@ -159,50 +160,24 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
-/// nlmsghdr and ifinfomsg.
-const HEADERS: usize = 16 + 16;
+/// sizeof(struct ifinfomsg): family, type, index, flags, change.
+const IFINFOMSG: usize = 16;
 
-/// Asks the kernel about one link: a single request and a single answer over a netlink socket.
+/// Asks the kernel about one link.
 fn query(uplink: &Uplink) -> Result<Link, DataplaneError> {
     ask(uplink.index).map_err(|source| DataplaneError::NoUplink { name: uplink.name.clone(), source })
 }
 
 fn ask(index: u32) -> io::Result<Link> {
-    // SAFETY: a new descriptor, checked before it is owned.
-    let socket = unsafe {
-        let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
-    let mut request = [0u8; HEADERS];
-    request[0..4].copy_from_slice(&(HEADERS as u32).to_ne_bytes());
-    request[4..6].copy_from_slice(&libc::RTM_GETLINK.to_ne_bytes());
-    request[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    request[20..24].copy_from_slice(&index.to_ne_bytes());
-    let mut answer = vec![0u8; 64 * 1024];
-    // SAFETY: both buffers have the lengths that are given.
-    let len = unsafe {
-        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
-    };
-    if len < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    parse(&answer[..len as usize])
+    let mut question = [0u8; IFINFOMSG];
+    question[4..8].copy_from_slice(&index.to_ne_bytes());
+    parse(&netlink::ask(netlink::socket(netlink::ROUTE)?, libc::RTM_GETLINK, &question)?)
 }
 
 fn parse(answer: &[u8]) -> io::Result<Link> {
     let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
-    let kind = half(answer, 4).ok_or_else(short)?;
-    if i32::from(kind) == libc::NLMSG_ERROR {
-        return Err(io::Error::from_raw_os_error(-(word(answer, 16).ok_or_else(short)? as i32)));
-    }
-    let mut link = Link { arphrd: half(answer, 18).ok_or_else(short)?, mtu: 0, is_veth: false, xdp: None };
-    for (kind, value) in attributes(answer.get(HEADERS..).ok_or_else(short)?) {
+    let mut link = Link { arphrd: half(answer, 2).ok_or_else(short)?, mtu: 0, is_veth: false, xdp: None };
+    for (kind, value) in attributes(answer.get(IFINFOMSG..).ok_or_else(short)?) {
         match kind {
             IFLA_MTU => link.mtu = word(value, 0).ok_or_else(short)?,
             IFLA_LINKINFO => {
@@ -225,23 +200,4 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
         }
     }
     Ok(link)
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-/// Netlink attributes: length, type, value, padded to four bytes.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let len = half(rest, 0)? as usize;
-        let kind = half(rest, 2)? & 0x3fff;
-        let value = rest.get(4..len)?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((kind, value))
-    })
 }

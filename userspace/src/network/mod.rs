@@ -9,6 +9,7 @@ mod address;
 mod announce;
 mod error;
 mod frame;
+mod ifreq;
 mod link;
 pub mod nic;
 mod nudge;

@@ -2,8 +2,12 @@
 //! by the kernel's `netdev` netlink family. Only looks; works in the calling thread's network namespace.
 
 use std::io;
-use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::ifreq;
+use crate::netlink::{self, attribute};
 
 /// An offload, as `ethtool -k` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +89,7 @@ pub fn offloads(link: &str) -> io::Result<Vec<Offload>> {
 /// # Errors
 /// The kernel's, e.g. ENODEV.
 pub fn queue_length(link: &str) -> io::Result<u32> {
-    let mut request = named(link)?;
+    let mut request = ifreq::about(link)?;
     interface_ioctl(libc::SIOCGIFTXQLEN as libc::c_ulong, &mut request)?;
     // SAFETY: the kernel has written ifr_qlen, an int.
     let length = unsafe { request.ifr_ifru.ifru_ifindex };
@@ -93,37 +97,18 @@ pub fn queue_length(link: &str) -> io::Result<u32> {
 }
 
 fn ethtool(link: &str, data: &mut [u8]) -> io::Result<()> {
-    let mut request = named(link)?;
+    let mut request = ifreq::about(link)?;
     request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
     interface_ioctl(SIOCETHTOOL, &mut request)
 }
 
-fn named(link: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: all zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    if link.len() >= request.ifr_name.len() {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
-        *to = from as libc::c_char;
-    }
-    Ok(request)
-}
-
 fn interface_ioctl(command: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: the ifreq lives through the call, and so does what it points to: each caller's buffer is as long as its
     // command wants it.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), command, std::ptr::from_mut(request)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
-    // SAFETY: a new descriptor, checked before it is owned.
-    unsafe {
-        let fd = libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -143,15 +128,15 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
-/// nlmsghdr and genlmsghdr.
-const HEADERS: usize = 16 + 4;
+/// sizeof(struct genlmsghdr): command, version, reserved.
+const GENLMSGHDR: usize = 4;
 
 /// The XDP features that the driver of a link names (`NETDEV_XDP_ACT_*`), by the link's index. Linux 6.3.
 ///
 /// # Errors
 /// The kernel's: ENOENT where it has no such family, ENODEV where there is no such link.
 pub fn xdp_features(index: u32) -> io::Result<u64> {
-    let socket = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_GENERIC)?;
+    let socket = netlink::socket(netlink::GENERIC)?;
     let family = ask(&socket, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0")?;
     let family = attribute(&family, CTRL_ATTR_FAMILY_ID)
         .and_then(|value| value.get(..2)?.try_into().ok())
@@ -164,50 +149,17 @@ pub fn xdp_features(index: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
 }
 
-/// One request with one attribute, and its answer.
+/// One question with one attribute, and the attributes of its answer.
 fn ask(socket: &OwnedFd, family: u16, command: u8, attribute: u16, value: &[u8]) -> io::Result<Vec<u8>> {
-    let mut request = vec![0u8; HEADERS + 4 + value.len().next_multiple_of(4)];
-    let length = request.len() as u32;
-    request[0..4].copy_from_slice(&length.to_ne_bytes());
-    request[4..6].copy_from_slice(&family.to_ne_bytes());
-    request[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    request[16] = command;
-    request[17] = 1;
-    request[20..22].copy_from_slice(&(4 + value.len() as u16).to_ne_bytes());
-    request[22..24].copy_from_slice(&attribute.to_ne_bytes());
-    request[24..24 + value.len()].copy_from_slice(value);
-    let mut answer = vec![0u8; 32 * 1024];
-    // SAFETY: both buffers have the lengths that are given.
-    let length = unsafe {
-        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
-    };
-    if length < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    answer.truncate(length as usize);
-    let kind = word(&answer, 4) as u16;
-    if i32::from(kind) == libc::NLMSG_ERROR {
-        return Err(io::Error::from_raw_os_error((word(&answer, 16) as i32).saturating_neg()));
-    }
+    let mut question = vec![0u8; GENLMSGHDR + 4 + value.len().next_multiple_of(4)];
+    question[0] = command;
+    question[1] = 1;
+    question[4..6].copy_from_slice(&(4 + value.len() as u16).to_ne_bytes());
+    question[6..8].copy_from_slice(&attribute.to_ne_bytes());
+    question[8..8 + value.len()].copy_from_slice(value);
+    let mut answer = netlink::ask(socket, family, &question)?;
+    answer.drain(..GENLMSGHDR.min(answer.len()));
     Ok(answer)
-}
-
-/// The value of a message's attribute.
-fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    let mut rest = message.get(HEADERS..)?;
-    while rest.len() >= 4 {
-        let header = word(rest, 0);
-        let (length, kind) = ((header & 0xffff) as usize, (header >> 16) as u16 & 0x3fff);
-        let value = rest.get(4..length)?;
-        if kind == wanted {
-            return Some(value);
-        }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-    }
-    None
 }
 
 #[cfg(test)]
@@ -231,18 +183,5 @@ mod tests {
         assert!(offloads("nosuchlink").is_err());
         assert!(queue_length("a-name-too-long-for-it").is_err());
         assert!(xdp_features(u32::MAX / 2).is_err());
-    }
-
-    #[test]
-    fn attributes_are_found_and_broken_ones_are_not_believed() {
-        let mut message = vec![0; HEADERS];
-        message.extend([5, 0, 9, 0, 7, 0, 0, 0]);
-        message.extend([6, 0, 3, 0, 1, 2, 0, 0]);
-        assert_eq!(attribute(&message, 3), Some(&[1, 2][..]));
-        assert_eq!(attribute(&message, 4), None);
-        assert_eq!(attribute(&message[..HEADERS + 12], 3), None);
-        assert_eq!(attribute(&[], 3), None);
-        message[HEADERS] = 0;
-        assert_eq!(attribute(&message, 3), None, "a length of nothing");
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use super::error::NetworkError;
+use super::ifreq;
 use super::link::check_name;
 
 /// Makes a persistent, single-queue tap in the calling thread's namespace. It must not exist.
@@ -20,12 +20,7 @@ pub(super) fn create_persistent_tap(name: &str) -> Result<(), NetworkError> {
         .write(true)
         .open("/dev/net/tun")
         .map_err(|e| failed("open /dev/net/tun (is the tun module loaded?) to make", e))?;
-    // SAFETY: all zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    // check_name left room for the final zero.
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
+    let mut request = ifreq::about(name).map_err(|e| failed("name", e))?;
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.

@@ -6,14 +6,22 @@
 //!
 //! | file | about |
 //! | --- | --- |
+//! | `event.rs` | what the pair is told |
+//! | `action.rs` | what it wants done |
+//! | `place.rs` | one of its two places: the member there and its signs of life |
+//! | `restart.rs` | what outlives a controller, and what the next one begins with |
 //! | `judge.rs` | who is alive, who serves, and when the other one takes over |
 //! | `switchover.rs` | what the operator asks for: switchover, failover, pause, replace |
 //! | `cycle.rs` | a place's way round: fence, release, start, serve |
 //! | `report.rs` | how well the pair is, and why, in words |
 
+mod action;
 mod cycle;
+mod event;
 mod judge;
+mod place;
 mod report;
+mod restart;
 mod switchover;
 
 #[cfg(test)]
@@ -21,13 +29,15 @@ mod tests;
 
 use std::time::Duration;
 
-use hotpair_abi::heartbeat;
-use hotpair_abi::maps::Member;
 use hotpair_abi::{Epoch, RoleWord, Slot};
 
-use crate::api::types::{RecordKind, Refusal};
+use crate::api::types::RecordKind;
 
+pub use action::{Action, Entry};
+pub use event::{Event, Request, RequestId, Sign};
+pub use place::{Lost, Phase, Place, Signs};
 pub use report::Health;
+pub use restart::{Found, Saved};
 
 /// CLOCK_BOOTTIME in nanoseconds: the clock of the data plane.
 pub type Nanos = u64;
@@ -61,139 +71,6 @@ impl Settings {
     }
 }
 
-/// The signs of life of one member, as its row in the data plane has them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Signs {
-    /// Last sign of life; 0 for none since the row was cleared.
-    pub last: Nanos,
-    /// Beating without a gap since.
-    pub streak_since: Nanos,
-    /// What the last heartbeat said.
-    pub state: Option<heartbeat::State>,
-    /// Changes with every start of the guest's kernel.
-    pub boot_id: u64,
-}
-
-impl From<&Member> for Signs {
-    fn from(row: &Member) -> Self {
-        Signs {
-            last: row.last_beat_ns,
-            streak_since: row.streak_since_ns,
-            state: u8::try_from(row.state).ok().and_then(heartbeat::State::from_u8),
-            boot_id: row.boot_id,
-        }
-    }
-}
-
-/// What a place of the pair is going through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The hypervisor has not said yet whether something runs here.
-    Unknown,
-    /// Nothing is here. `retry_at` is when a start may be tried (again).
-    Empty {
-        /// Not before.
-        retry_at: Nanos,
-    },
-    /// A member is being made; the hypervisor has been asked.
-    Starting,
-    /// It runs. Unless it serves by then, it is given up.
-    Booting {
-        /// By then.
-        until: Nanos,
-    },
-    /// It serves, or was serving when last looked at.
-    Serving,
-    /// It is muted; the hypervisor is being asked to end it.
-    Fencing {
-        /// Whether a request is under way; otherwise one is due at `retry_at`.
-        asked: bool,
-        /// Not before.
-        retry_at: Nanos,
-    },
-    /// It is gone for sure; its storage is being released.
-    Releasing {
-        /// Whether a request is under way; otherwise one is due at `retry_at`.
-        asked: bool,
-        /// Not before.
-        retry_at: Nanos,
-    },
-}
-
-/// One of the two places.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// What it is going through.
-    pub phase: Phase,
-    /// Since when.
-    pub since: Nanos,
-    /// Rises with every member made for this place; 0 before the first.
-    pub generation: u64,
-    /// Signs of life, as last observed.
-    pub signs: Signs,
-    /// Known from somebody else than the member itself: it is gone or halted. How, in words.
-    pub lost: Option<Lost>,
-    /// Nothing of it may go anywhere.
-    pub muted: bool,
-    /// Whether `generation` is certain: this controller made the member, or the hypervisor has named it.
-    pub known: bool,
-    /// Highest generation ever used here.
-    pub highest: u64,
-    /// Members in a row that could not be made or never served.
-    pub failures: u32,
-    /// Refusals in a row to end the old member or to release its storage.
-    pub refusals: u32,
-    /// Why the last one failed, or why the member was given up.
-    pub why: Option<String>,
-    /// Since when a standby has been silent or failing without a break.
-    pub ailing_since: Option<Nanos>,
-    /// Whether a replacement was asked for by the operator (overrides `auto_replace` and a pause, once).
-    pub wanted: bool,
-}
-
-/// How a loss was noticed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// `hypervisor` or `carrier`.
-    pub by: Sign,
-    /// As a person would say it.
-    pub how: String,
-    /// When it was noticed.
-    pub at: Nanos,
-}
-
-/// What gives a failure away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
-    /// No heartbeat for as long as the timeout.
-    Heartbeat,
-    /// The member itself says that it fails.
-    Agent,
-    /// The hypervisor says that it is gone or halted.
-    Hypervisor,
-    /// Nobody holds its tap any more, or the tap is gone or down.
-    Carrier,
-    /// The kernel's latch acted.
-    Latch,
-    /// An operator.
-    Operator,
-}
-
-impl Sign {
-    /// As in the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Sign::Heartbeat => "heartbeat",
-            Sign::Agent => "agent",
-            Sign::Hypervisor => "hypervisor",
-            Sign::Carrier => "carrier",
-            Sign::Latch => "latch",
-            Sign::Operator => "operator",
-        }
-    }
-}
-
 /// A planned switchover that drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
@@ -204,9 +81,6 @@ pub struct Handover {
     /// The epoch before it began.
     pub epoch_before: Epoch,
 }
-
-/// Names an operator's request until it is answered.
-pub type RequestId = u64;
 
 /// Everything about a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,272 +115,7 @@ pub struct State {
     pub cut_off: bool,
 }
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Somebody looked at the data plane: the signs of life of both members, and the epoch in which its latch tripped.
-    Observed {
-        /// Slot 0 and slot 1.
-        signs: [Signs; 2],
-        /// `Epoch(0)` for never.
-        tripped: Epoch,
-    },
-    /// The hypervisor says which members run.
-    Running {
-        /// Place and generation of each.
-        list: Vec<(Slot, u64)>,
-        /// When it was asked: it says nothing about what happened since.
-        asked_at: Nanos,
-    },
-    /// The hypervisor cannot be reached: what fails from now on says nothing about what was asked for.
-    Unreachable,
-    /// The hypervisor can be reached again: what failed may be tried at once.
-    Reachable,
-    /// What kept something else from being done is over: what failed may be tried at once.
-    Retry,
-    /// A member of that generation is gone or does not execute any more.
-    Lost {
-        /// Its place.
-        slot: Slot,
-        /// Its generation; none where the sign does not tell (a tap's carrier).
-        generation: Option<u64>,
-        /// Who says so.
-        by: Sign,
-        /// As a person would say it.
-        how: String,
-    },
-    /// A member that was halted executes again.
-    Found {
-        /// Its place.
-        slot: Slot,
-        /// Its generation; none where the sign does not tell.
-        generation: Option<u64>,
-        /// Whose `Lost` is taken back.
-        by: Sign,
-    },
-    /// An [`Action::Start`] ended.
-    Started {
-        /// Its place.
-        slot: Slot,
-        /// Its generation.
-        generation: u64,
-        /// Why it failed.
-        result: Result<(), String>,
-    },
-    /// An [`Action::Stop`] ended.
-    Stopped {
-        /// Its place.
-        slot: Slot,
-        /// Its generation.
-        generation: u64,
-        /// Why it failed.
-        result: Result<(), String>,
-    },
-    /// An [`Action::Release`] ended.
-    Released {
-        /// Its place.
-        slot: Slot,
-        /// Its generation.
-        generation: u64,
-        /// Why it failed.
-        result: Result<(), String>,
-    },
-    /// The operator asks.
-    Request(RequestId, Request),
-    /// Time has passed.
-    Tick,
-}
-
-/// What an operator may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Planned: nothing is lost.
-    Switchover,
-    /// Forced: the primary is treated as failed.
-    Failover,
-    /// Leave everything as it is.
-    Pause,
-    /// Look after it again.
-    Resume,
-    /// Make a new member in that place; the standby's if none is named.
-    Replace(Option<Slot>),
-}
-
-/// What shall be done. In this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write the role word.
-    SetRole(RoleWord),
-    /// Tell the uplink's neighbours where the entry addresses are.
-    Announce,
-    /// Write what must survive, before anything after this is done.
-    Save(Saved),
-    /// Forget the signs of life of this place.
-    ClearSigns(Slot),
-    /// Make and start a member.
-    Start {
-        /// Its place.
-        slot: Slot,
-        /// Its generation.
-        generation: u64,
-    },
-    /// End a member and see that it is gone.
-    Stop {
-        /// Its place.
-        slot: Slot,
-        /// Its generation.
-        generation: u64,
-    },
-    /// Give up the storage of a member that is gone.
-    Release {
-        /// Its place.
-        slot: Slot,
-        /// Its generation.
-        generation: u64,
-    },
-    /// Ask the hypervisor which members run.
-    AskRunning,
-    /// A line for the history.
-    Record(Entry),
-    /// Answer an operator's request.
-    Answer(RequestId, Result<String, Refusal>),
-}
-
-/// A line for the history, before it has a wall clock's time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What.
-    pub kind: RecordKind,
-    /// The place it is about.
-    pub slot: Option<Slot>,
-    /// Generation of the member there.
-    pub generation: Option<u64>,
-    /// Epoch before.
-    pub epoch_before: Epoch,
-    /// Epoch after.
-    pub epoch_after: Epoch,
-    /// What gave it away.
-    pub detected_by: Option<Sign>,
-    /// From the last sign of life to the decision.
-    pub detect: Option<Duration>,
-    /// As a sentence.
-    pub text: String,
-}
-
-/// What must survive a power cut.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Saved {
-    /// No epoch above this one has been used.
-    #[serde(deserialize_with = "ceiling")]
-    pub ceiling: u64,
-    /// 0 or 1.
-    #[serde(deserialize_with = "slot")]
-    pub active: u8,
-    /// Automatic failover and replacement are off.
-    pub paused: bool,
-    /// Highest generation ever used in each place.
-    #[serde(deserialize_with = "generations")]
-    pub generations: [u64; 2],
-}
-
-/// Refuses what only a damaged entry can say: counting on from there would begin anew at zero.
-fn bounded<'de, D, T>(from: D, is_sound: impl FnOnce(&T) -> bool, why: &'static str) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: serde::Deserialize<'de>,
-{
-    let value = T::deserialize(from)?;
-    if is_sound(&value) { Ok(value) } else { Err(serde::de::Error::custom(why)) }
-}
-
-fn ceiling<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    bounded(from, |ceiling| *ceiling < Epoch::MAX.0 / 2, "its ceiling of epochs cannot be right")
-}
-
-fn slot<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
-    bounded(from, |slot| *slot < 2, "its active slot is neither 0 nor 1")
-}
-
-fn generations<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[u64; 2], D::Error> {
-    bounded(
-        from,
-        |each: &[u64; 2]| each.iter().all(|one| *one < u64::MAX / 2),
-        "its generations cannot be right",
-    )
-}
-
-/// What a controller finds when it starts.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// From the store; none for a new pair.
-    pub saved: Option<Saved>,
-    /// The role word of a data plane that was adopted.
-    pub word: Option<RoleWord>,
-}
-
 impl State {
-    /// The state a controller begins with. Follow it with [`Event::Running`] as soon as the hypervisor has answered.
-    #[must_use]
-    pub fn begin(settings: Settings, found: &Found, now: Nanos) -> (State, Vec<Action>) {
-        let saved = found.saved.clone().unwrap_or(Saved {
-            ceiling: 0,
-            active: 0,
-            paused: false,
-            generations: [0, 0],
-        });
-        // A running data plane knows best; without one, nothing at or below the ceiling may come again.
-        let live = found.word.filter(|word| word.epoch() > Epoch(0));
-        let epoch = live.map_or(Epoch(saved.ceiling + 1), RoleWord::epoch);
-        let active = live.map_or(Slot::from_bit(u64::from(saved.active)), RoleWord::active);
-        let place = |slot: Slot| Place {
-            phase: Phase::Unknown,
-            since: now,
-            generation: saved.generations[slot.index()],
-            known: false,
-            highest: saved.generations[slot.index()],
-            signs: Signs::default(),
-            lost: None,
-            muted: live.is_some_and(|word| word.muted(slot)),
-            failures: 0,
-            refusals: 0,
-            why: None,
-            ailing_since: None,
-            wanted: false,
-        };
-        let mut state = State {
-            settings,
-            epoch,
-            ceiling: Epoch(saved.ceiling),
-            active,
-            held: live.is_some_and(RoleWord::held),
-            paused: saved.paused,
-            places: [place(Slot::Zero), place(Slot::One)],
-            handover: None,
-            word: live.unwrap_or_default(),
-            active_since: now,
-            health: Health::default(),
-            told_protected: false,
-            ask_again_at: 0,
-            cut_off: false,
-        };
-        let mut actions = Vec::new();
-        if let Some(word) = live {
-            // A handover that was under way when the last controller ended: take it back, roles unchanged.
-            if word.handover() {
-                state.epoch = state.epoch.next();
-            }
-            state.record(
-                &mut actions,
-                RecordKind::Adopted,
-                Some(active),
-                format!("the controller started and took over what was running: slot {active} serves"),
-            );
-        }
-        state.settle(now, &mut actions);
-        actions.push(Action::AskRunning);
-        (state, actions)
-    }
-
     /// The place of a slot.
     #[must_use]
     pub fn place(&self, slot: Slot) -> &Place {
@@ -548,15 +157,6 @@ impl State {
             detect: None,
             text,
         }));
-    }
-
-    fn saved(&self) -> Saved {
-        Saved {
-            ceiling: self.ceiling.0,
-            active: self.active as u8,
-            paused: self.paused,
-            generations: [self.places[0].highest, self.places[1].highest],
-        }
     }
 
     /// Brings the data plane and the store in line with the state; the role word goes first.

@@ -1,0 +1,69 @@
+//! What the pair wants done.
+
+use std::time::Duration;
+
+use hotpair_abi::{Epoch, RoleWord, Slot};
+
+use super::{RequestId, Saved, Sign};
+use crate::api::types::{RecordKind, Refusal};
+
+/// What shall be done. In this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write the role word.
+    SetRole(RoleWord),
+    /// Tell the uplink's neighbours where the entry addresses are.
+    Announce,
+    /// Write what must survive, before anything after this is done.
+    Save(Saved),
+    /// Forget the signs of life of this place.
+    ClearSigns(Slot),
+    /// Make and start a member.
+    Start {
+        /// Its place.
+        slot: Slot,
+        /// Its generation.
+        generation: u64,
+    },
+    /// End a member and see that it is gone.
+    Stop {
+        /// Its place.
+        slot: Slot,
+        /// Its generation.
+        generation: u64,
+    },
+    /// Give up the storage of a member that is gone.
+    Release {
+        /// Its place.
+        slot: Slot,
+        /// Its generation.
+        generation: u64,
+    },
+    /// Ask the hypervisor which members run.
+    AskRunning,
+    /// A line for the history.
+    Record(Entry),
+    /// Answer an operator's request.
+    Answer(RequestId, Result<String, Refusal>),
+}
+
+/// A line for the history, before it has a wall clock's time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What.
+    pub kind: RecordKind,
+    /// The place it is about.
+    pub slot: Option<Slot>,
+    /// Generation of the member there.
+    pub generation: Option<u64>,
+    /// Epoch before.
+    pub epoch_before: Epoch,
+    /// Epoch after.
+    pub epoch_after: Epoch,
+    /// What gave it away.
+    pub detected_by: Option<Sign>,
+    /// From the last sign of life to the decision.
+    pub detect: Option<Duration>,
+    /// As a sentence.
+    pub text: String,
+}
