@@ -133,11 +133,12 @@ fn latch(now: u64, state: u32, timeout: u64, streak: u64, member: &Member) {
     let last = unsafe { (&raw const (*other).last_beat_ns).read_volatile() };
     if voice::trips(member.word, role::tripped(member.pair), slot, state, now, timeout, last, streak) {
         let epoch = member.word.epoch().0;
+        // Who finds connections untold must find the latch tripped: so that comes first.
         // SAFETY: points into the array map; the programs are these fields' only writers, and within an epoch they only
         // ever write this one value into the first.
         unsafe {
-            (&raw mut (*member.pair).untold_epoch).write_volatile(epoch);
             (&raw mut (*member.pair).tripped_epoch).write_volatile(epoch);
+            (&raw mut (*member.pair).untold_epoch).write_volatile(epoch);
         }
         count(row(member.port.pair), Counter::LatchTripped);
         role::report(

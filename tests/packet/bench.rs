@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
 use hotpair::config::XdpMode;
 use hotpair::dataplane::{Dataplane, Events, Opened, PairSetup, Uplink};
 use hotpair_abi::count::Counter;
+use hotpair_abi::maps::Pair;
 use hotpair_abi::{Epoch, GATEWAY_MAC, PairId, RoleWord, Slot};
 pub(crate) use hotpair_tests::bpf::ifindex;
 use hotpair_tests::ethtool;
@@ -83,6 +85,15 @@ pub(crate) fn listening(test: impl AsyncFnOnce(&Bench, Events) + Send) {
 /// Where a test's data plane is pinned.
 pub(crate) fn bpf_dir() -> PathBuf {
     Path::new("/mnt/bpf").to_owned()
+}
+
+/// Changes a pair's row behind the controller's back.
+pub(crate) fn change_row(id: PairId, change: impl FnOnce(&mut Pair)) {
+    let map = MapData::from_pin(bpf_dir().join("maps/PAIRS")).expect("PAIRS");
+    let mut rows = Array::<_, Pair>::try_from(Map::Array(map)).expect("PAIRS");
+    let mut row = rows.get(&id.0, 0).expect("its row");
+    change(&mut row);
+    rows.set(id.0, row, 0).expect("its row");
 }
 
 /// Makes the uplink and its other end.

@@ -48,6 +48,10 @@ pub extern "C" fn hotpair_find_turned(id: u32) -> u32 {
     }
     let (word, tripped) = (role::word(pair), role::tripped(pair));
     let epoch = word.epoch().0;
+    // Another CPU is about to trip the latch, and its second word was seen first: its connections wait for whoever sees both.
+    if untold == epoch && tripped != epoch {
+        return 0;
+    }
     let mut walk = Walk { pair: id, full: 0, epoch };
     if untold & !REST == epoch && is_turned(word, tripped) && role::carries_tcp(pair) {
         // SAFETY: the callback has the type that the helper wants, and its context outlives the call.

@@ -12,7 +12,7 @@ use hotpair_abi::{Epoch, GATEWAY_MAC, HOST_V4, HOST_V6, PairId, Slot};
 use super::conversation::{Conversation, arrive, carry, drain, leave, next_segment, run, say, word};
 use super::full::{open_many, strangers};
 use super::wire::{ACK, RST, Read, header_in};
-use crate::bench::{Bench, DB, WEB, alone, entry_v4, entry_v6, pair_mac, setup};
+use crate::bench::{Bench, DB, WEB, alone, change_row, entry_v4, entry_v6, pair_mac, setup};
 use crate::frames::{CLIENT_MAC, UPLINK_MAC, arp, heartbeat, lladdr, nd, service, vlan};
 use crate::ports::Port;
 
@@ -240,6 +240,25 @@ fn when_the_latch_trips_the_survivor_is_told_of_every_connection_at_once() {
         let came = first.member(&bench, 1, &say(1, 11).data(7));
         let heard = first.heard_by_client(&came.client.expect("the answer"));
         assert_eq!((heard.seq, heard.ack, heard.payload.len()), (1, 11, 7));
+    });
+}
+
+/// What a CPU sees while another one trips the latch: the second of its two words before the first.
+#[test]
+fn a_latch_that_is_just_tripping_forgets_no_connection() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        Conversation::new(4000).open(&bench);
+        drain(&bench);
+        let told = bench.count(WEB, Counter::TcpTold);
+        let epoch = word().epoch().0;
+        change_row(WEB, |row| row.untold_epoch = epoch);
+        beat(&bench, WEB, Slot::One, 1);
+        assert_eq!(bench.count(WEB, Counter::TcpTold), told, "nobody else speaks yet");
+        change_row(WEB, |row| row.tripped_epoch = epoch);
+        beat(&bench, WEB, Slot::One, 2);
+        assert_eq!(bench.count(WEB, Counter::TcpTold), told + 1);
     });
 }
 
