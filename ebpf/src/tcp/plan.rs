@@ -97,17 +97,20 @@ pub fn write(ctx: *mut xdp_md) -> Option<u32> {
     let slot = (tap == plan.taps[1]) as u32;
     if slot == 0 && tap != plan.taps[0] {
         // A tap that took another's place in this very moment.
-        count(NO_PAIR, Counter::TcpRewriteFailed);
-        return Some(XDP_DROP);
+        return Some(failed(tap));
     }
     match plan.fate(slot) {
         fate::AS_IS => Some(XDP_PASS),
         fate::REFUSED => Some(XDP_DROP),
-        _ => edit(frame, plan, slot).or_else(|| {
-            count(NO_PAIR, Counter::TcpRewriteFailed);
-            Some(XDP_DROP)
-        }),
+        _ => edit(frame, plan, slot).or_else(|| Some(failed(tap))),
     }
+}
+
+/// Drops a copy that could not be written. The plan has no room to say whose it is; the tap does.
+#[inline(never)]
+fn failed(tap: u32) -> u32 {
+    count(maps::port(tap).map_or(NO_PAIR, |port| row(port.pair)), Counter::TcpRewriteFailed);
+    XDP_DROP
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use hotpair_abi::count::Counter;
 
 use super::conversation::{Conversation, carry, next_segment, say};
 use super::wire;
-use crate::bench::{Bench, WEB, alone};
+use crate::bench::{Bench, WEB, alone, change_row, ifindex, tap_name};
 use crate::ports::Port;
 
 fn understood(mode: XdpMode) {
@@ -47,4 +47,21 @@ fn both_members_understand_what_comes_through_native_xdp() {
 #[test]
 fn both_members_understand_what_comes_through_generic_xdp() {
     understood(XdpMode::Generic);
+}
+
+/// The pair's row says another tap than its devmap: what a plan meets that was made before a tap was replaced.
+#[test]
+fn a_copy_that_its_plan_does_not_know_is_dropped_and_counted_for_its_pair() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let conversation = Conversation::new(4000);
+        conversation.open(&bench);
+        let before = bench.count(WEB, Counter::TcpRewriteFailed);
+        change_row(WEB, |row| row.tap_ifindex[1] = 999);
+        let heard = conversation.client(&bench, &say(1, 1).data(10));
+        change_row(WEB, |row| row.tap_ifindex[1] = ifindex(&tap_name(WEB, Slot::One)));
+        assert!(heard[0].is_some() && heard[1].is_none(), "{heard:02x?}");
+        assert_eq!(bench.count(WEB, Counter::TcpRewriteFailed), before + 1);
+    });
 }
