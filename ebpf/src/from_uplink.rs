@@ -149,13 +149,19 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
     if frame.address_to(role::mac_pairs(pair)).is_none() {
         return drop(row, Counter::UplinkUnparsed);
     }
-    if word.mirror() && (tcp::is_segment(ip) || may_quote(ip)) && role::carries_tcp(pair) {
+    if word.mirror()
+        && (tcp::is_segment(ip) || may_quote(ip))
+        && role::carries_tcp(pair)
+        && let Some(scratch) = maps::scratch()
+    {
+        // An error is of another conversation than the connection that it is about.
+        let taken_over = tcp::is_segment(ip) && taken_over;
         let speaker = voice::active(word, role::tripped(pair)) as u32 ^ taken_over as u32;
-        if !tcp::is_segment(ip) {
-            let _ = quoted::renumber(frame, ip, &link.tags, id, speaker);
-        } else if let Some(scratch) = maps::scratch() {
-            tcp::scene(scratch, pair, word, speaker, role::now_ns());
+        tcp::scene(scratch, pair, word, speaker, role::now_ns());
+        if tcp::is_segment(ip) {
             let _ = from_client::from_client(frame, link, ip, id, pair);
+        } else {
+            let _ = quoted::renumber(frame, ip, &link.tags, id);
         }
     }
     let (why, action) = if word.mirror() {

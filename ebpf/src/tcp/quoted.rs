@@ -1,5 +1,6 @@
 //! On the uplink: an ICMP error about a member's segment is given the speaker's numbers (`hotpair_abi::tcp::quoted`).
 
+use hotpair_abi::RoleWord;
 use hotpair_abi::count::Counter;
 use hotpair_abi::packet::{Ip, Tags};
 use hotpair_abi::tcp::edit::checksum_after;
@@ -8,14 +9,15 @@ use hotpair_abi::tcp::quoted::quoted;
 use crate::count::{count, row};
 use crate::maps;
 use crate::packet::XdpFrame;
-use crate::tcp::{locked, lookup};
+use crate::tcp::{flow, locked, lookup};
 
 /// Bytes from the beginning of an ICMP message to its checksum.
 const CHECKSUM: usize = 2;
 
-/// Renumbers the quoted segment. `None`: it is no such error, or not about a known connection; it goes on as it is.
+/// Renumbers the quoted segment, by the scene that is in the scratch. `None`: it is no such error, or not about a known
+/// connection; it goes on as it is.
 #[inline(never)]
-pub fn renumber(frame: XdpFrame, ip: &Ip, tags: &Tags, id: u32, speaker: u32) -> Option<()> {
+pub fn renumber(frame: XdpFrame, ip: &Ip, tags: &Tags, id: u32) -> Option<()> {
     let scratch = maps::scratch()?;
     let quoted = quoted(&frame, ip)?;
     let tuple = &mut scratch.tuple;
@@ -26,7 +28,13 @@ pub fn renumber(frame: XdpFrame, ip: &Ip, tags: &Tags, id: u32, speaker: u32) ->
     tuple.inner = tags.inner;
     tuple.pad = 0;
     let connection = lookup(scratch)?;
-    let seq = locked(connection, |connection| connection.renumbered(speaker, quoted.seq));
+    let word = RoleWord(scratch.word);
+    // As for a segment of that connection (`to_member`).
+    scratch.scene.speaker ^= (word.handover() && maps::taken(&flow(scratch), word.epoch().0)) as u32;
+    let seq = locked(connection, |connection| {
+        connection.settle(&mut scratch.scene);
+        connection.renumbered(scratch.scene.speaker, quoted.seq)
+    });
     if seq == quoted.seq {
         return Some(());
     }

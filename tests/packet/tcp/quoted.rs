@@ -1,7 +1,7 @@
 //! ICMP errors about a connection reach the member that speaks in its own numbers.
 
-use hotpair_abi::Slot;
 use hotpair_abi::count::Counter;
+use hotpair_abi::{Epoch, Slot};
 
 use super::conversation::{Conversation, M, carry, word};
 use super::wire::{self, ACK, Segment};
@@ -94,6 +94,34 @@ fn an_error_about_a_segment_carries_the_speakers_numbers() {
                 bench.run_from_uplink_live(&error);
                 let got = bench.tap(WEB, Slot::Zero).receive("the error", |frame| frame.len() == error.len());
                 assert_eq!(got[6..], error[6..]);
+            }
+        }
+    });
+}
+
+/// The error is a conversation of its own and goes over at once; the connection that it is about does not.
+#[test]
+fn during_a_switchover_an_error_carries_the_numbers_of_whoever_speaks_on_its_connection() {
+    alone(|| {
+        let bench = Bench::new();
+        for v6 in [false, true] {
+            carry(&bench);
+            let older = Conversation { v6, ..Conversation::new(4000) };
+            older.open(&bench);
+            bench.plane.set_role(WEB, word().with_epoch(Epoch(6)).with_handover(true));
+            let newer = Conversation { v6, ..Conversation::new(4001) };
+            newer.open(&bench);
+            for (conversation, speaker) in [(older, 0), (newer, 1)] {
+                let error = too_large(&conversation, M[1].wrapping_add(70), 90);
+                bench.run_from_uplink_live(&error);
+                for slot in Slot::BOTH {
+                    let got = bench.tap(WEB, slot).receive("the error", |frame| frame.len() == error.len());
+                    assert_eq!(
+                        read(&got, v6, 0).0,
+                        M[speaker].wrapping_add(70),
+                        "speaker {speaker}, v6 {v6}"
+                    );
+                }
             }
         }
     });
