@@ -1,13 +1,18 @@
 //! A client's segments through the uplink's own driver: native XDP takes the plan along to the taps, generic XDP loses it,
 //! and both members must understand them all the same.
 
+use std::time::Duration;
+
 use hotpair::config::XdpMode;
+use hotpair::dataplane::Dataplane;
 use hotpair_abi::Slot;
 use hotpair_abi::count::Counter;
 
 use super::conversation::{Conversation, carry, next_segment, say};
 use super::wire;
-use crate::bench::{Bench, WEB, alone, change_row, ifindex, tap_name};
+use crate::bench::{
+    Bench, HOST_INTERNAL, MAX_PAIRS, WEB, alone, bpf_dir, change_row, ifindex, pair_mac, tap_name,
+};
 use crate::ports::Port;
 
 fn understood(mode: XdpMode) {
@@ -63,5 +68,42 @@ fn a_copy_that_its_plan_does_not_know_is_dropped_and_counted_for_its_pair() {
         change_row(WEB, |row| row.tap_ifindex[1] = ifindex(&tap_name(WEB, Slot::One)));
         assert!(heard[0].is_some() && heard[1].is_none(), "{heard:02x?}");
         assert_eq!(bench.count(WEB, Counter::TcpRewriteFailed), before + 1);
+    });
+}
+
+#[test]
+fn while_the_mode_changes_no_member_hears_numbers_that_are_not_its_own() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let conversation = Conversation::new(4000);
+        conversation.open(&bench);
+        let frame = wire::frame(&conversation.to_entry(), &conversation.client_segment(&say(1, 1).data(33)));
+        let Bench { plane, uplink, client, taps } = bench;
+        drop(plane);
+        let mut heard = [0; 2];
+        for mode in [XdpMode::Generic, XdpMode::Native].repeat(3) {
+            std::thread::scope(|scope| {
+                let change = scope.spawn(|| {
+                    let host = HOST_INTERNAL.into();
+                    drop(Dataplane::open(&bpf_dir(), mode, &uplink, host, MAX_PAIRS).expect("adopting"));
+                });
+                let mut more = 20;
+                while more > 0 {
+                    client.send(&frame);
+                    for slot in Slot::BOTH {
+                        while let Some(frame) = next_segment(&taps[WEB.0 as usize][slot.index()]) {
+                            let read = conversation.heard_by_member(slot.index(), &frame);
+                            assert_eq!((read.seq, read.ack), (1, 1), "slot {slot}, to {mode:?}");
+                            assert_eq!(frame[..6], pair_mac(WEB));
+                            heard[slot.index()] += 1;
+                        }
+                    }
+                    std::thread::sleep(Duration::from_micros(100));
+                    more -= i32::from(change.is_finished());
+                }
+            });
+        }
+        assert!(heard.into_iter().all(|frames| frames > 200), "{heard:?}");
     });
 }

@@ -32,6 +32,8 @@ pub(super) struct Plane {
     pub(super) pairs: u32,
     /// What `HOST` must say; it says so already where the start is fresh.
     pub(super) host: Host,
+    /// What it says, where the data plane was there already.
+    pub(super) before: Option<Host>,
     pub(super) programs: Vec<Loaded>,
     #[cfg(feature = "log")]
     pub(super) log: super::log_lines::Reader,
@@ -126,6 +128,7 @@ pub(super) fn load(
         opened: if before.is_some() { Opened::Adopted } else { Opened::Fresh },
         pairs,
         host,
+        before,
         programs,
         #[cfg(feature = "log")]
         log: super::log_lines::Reader::start(&mut ebpf).map_err(load_error)?,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use hotpair_abi::count::{Counter, PER_ROW};
 use hotpair_abi::handover;
-use hotpair_abi::maps::{Member, Pair, Port};
+use hotpair_abi::maps::{Host, Member, Pair, Port};
 use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
 use crate::config::XdpMode;
@@ -147,12 +147,20 @@ impl Dataplane {
                 return Err(error);
             }
         };
-        let (opened, host) = (plane.opened, plane.host);
+        let (opened, host, before) = (plane.opened, plane.host, plane.before);
         let this = Dataplane::over(pins, uplink, plane)?;
         // The uplink before the taps: an older version addressed frames on their way into a tap, this one before that.
         // Twice does no harm, not at all would.
         let attached = this
             .hear_entries()
+            // Before the change of mode: what is planned in generic XDP would arrive without its plan. Should that change be
+            // refused, nothing is planned until the next start, which costs some speed and nothing else.
+            .and_then(|()| match before {
+                Some(before) if before.keeps_metadata > host.keeps_metadata => {
+                    load::rewrite_host(&this.pins, Host { keeps_metadata: 0, ..before })
+                }
+                _ => Ok(()),
+            })
             .and_then(|()| uplink::attach(&this.pins, uplink, xdp, this.program("from_uplink").as_fd()))
             .and_then(|()| this.refresh_taps())
             // Last: had anything been refused, what runs would go on with what it knew.
