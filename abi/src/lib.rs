@@ -30,10 +30,12 @@ pub use address::{
 pub use ids::{Epoch, PairId, Slot};
 pub use role::RoleWord;
 
-/// Version of everything in this crate that a pinned map or a running program could hold.
+/// Version of everything in this crate that a pinned map or a running program could hold, or that one program hands to
+/// another: an upgrade replaces them one after the other, and frames pass meanwhile.
 ///
-/// Raise it with every change to a map structure, a counter's or event's number, or the meaning of a field. A
-/// controller refuses to adopt a data plane of another version.
+/// Raise it with every change to a map structure, a counter's or event's number, the meaning of a field, what travels in
+/// front of a frame ([`tcp::plan::Plan`]), or what its MAC or mark ([`MARK`]) says. A controller refuses to adopt a data
+/// plane of another version.
 pub const ABI_VERSION: u32 = 7;
 
 /// `skb->mark` of frames that hotpair itself puts onto a tap's egress path, so that `to_guest_from_host` tells them

@@ -5,6 +5,7 @@
 //! segments that come all the time: an acknowledgement, with or without data, timestamps where they usually are or none,
 //! no SACK blocks. Everything else is looked at by `to_guest` itself, copy by copy.
 
+use crate::ABI_VERSION;
 use crate::tcp::connection::{Connection, Scene, Verdict};
 use crate::tcp::edit::{Edit, checksum_after};
 use crate::tcp::segment::{ACK, CWR, RST, SHORTEST, SYN, Segment, USUAL};
@@ -13,8 +14,9 @@ use crate::tcp::to_member::{AS_IS, NOT_FOR_IT};
 /// [`Connection::to_copy`]: nothing that could be planned.
 pub const UNPLANNED: u32 = 4;
 
-/// [`Plan::magic`] of a plan.
-pub const MAGIC: u16 = 0x6850;
+/// [`Plan::magic`] of a plan. Of this version: the program that makes plans and the one that carries them out are replaced
+/// one after the other.
+pub const MAGIC: u16 = 0x6800 | ABI_VERSION as u16;
 
 /// [`Plan::how`], shifted by the slot: the copy is to be edited.
 const EDITED: u8 = 1 << 0;
@@ -56,7 +58,7 @@ pub struct Plan {
     pub window: [u16; 2],
 }
 
-const _: () = assert!(size_of::<Plan>() == 32);
+const _: () = assert!(size_of::<Plan>() == 32 && ABI_VERSION <= 0xff);
 
 /// A copy's fate, as [`Plan::fate`] says it.
 pub mod fate {
@@ -237,6 +239,35 @@ mod tests {
                 prop_assert!(same, "half word {}: {:#x}, expected {:#x}", at, found, expected);
             }
         }
+    }
+
+    /// What another build's program would read. Who changes this changes `ABI_VERSION`.
+    #[test]
+    fn a_plan_is_these_bytes() {
+        let segment = Segment { flags: ACK, header: 32, stamps_at: USUAL, ..Segment::default() };
+        let mut plan = Plan::default();
+        plan.begin([5, 6], 34, &segment);
+        plan.enter(0, NOT_FOR_IT, &Edit::default(), &segment);
+        let edit = Edit {
+            ack: 0x0102_0304,
+            stamps: [0, 0x0506_0708],
+            window: 0x090a,
+            flags: CWR,
+            ..Edit::default()
+        };
+        plan.enter(1, IS_EDITED, &edit, &segment);
+        assert_eq!(plan.taps, [5, 6]);
+        let rest = (plan.magic, plan.l4, plan.how);
+        assert_eq!((ABI_VERSION, rest), (7, (0x6807, 34, 0b0110_0110)));
+        assert_eq!(
+            plan.part,
+            [Part::default(), Part { ack: 0x0102_0304u32.to_be(), echo: 0x0506_0708u32.to_be() }]
+        );
+        assert_eq!(plan.window, [0, 0x090au16.to_be()]);
+        use core::mem::offset_of;
+        let at =
+            [offset_of!(Plan, taps), offset_of!(Plan, magic), offset_of!(Plan, l4), offset_of!(Plan, how)];
+        assert_eq!((at, offset_of!(Plan, part), offset_of!(Plan, window)), ([0, 8, 10, 11], 12, 28));
     }
 
     #[test]
