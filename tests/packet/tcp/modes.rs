@@ -15,6 +15,9 @@ use crate::bench::{
 };
 use crate::ports::Port;
 
+/// What a segment that has no plan is addressed to, on its way to the taps.
+const KNOWN: [u8; 6] = *b"\x06hpTCP";
+
 fn understood(mode: XdpMode) {
     alone(move || {
         let bench = Bench::with(mode, false);
@@ -23,6 +26,10 @@ fn understood(mode: XdpMode) {
                 carry(&bench);
                 let conversation = Conversation { v6, tags, ..Conversation::new(4000) };
                 conversation.open(&bench);
+                let answer = conversation.client_segment(&say(1, 1));
+                let ran = bench.run_from_uplink(&wire::frame(&conversation.to_entry(), &answer));
+                let expected = if mode == XdpMode::Native { pair_mac(WEB) } else { KNOWN };
+                assert_eq!(ran.frame[..6], expected, "planned in native XDP, and in no other");
                 let before = bench.count(WEB, Counter::TcpTranslated);
                 let segments = [say(1, 1), say(1, 1).data(33), say(34, 1).data(1000).with(wire::FIN)];
                 for said in &segments {
