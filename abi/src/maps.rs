@@ -64,7 +64,7 @@ pub const PAIR_FIRST: u32 = 1 << 4;
 pub const REST: u64 = 1 << 63;
 
 /// A pair, as the programs see it. The controller writes all of it but `tripped_epoch`, `untold_epoch` and
-/// `conflict_event_ns`.
+/// `conflict_event_ns`; `since_ns` both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pair {
@@ -92,7 +92,8 @@ pub struct Pair {
     pub name: [u8; 16],
     /// Written by the programs: CLOCK_BOOTTIME (nanoseconds) of the last address conflict reported, one a second at most.
     pub conflict_event_ns: u64,
-    /// Since when the present member of each slot is there, CLOCK_BOOTTIME nanoseconds: it knows no older connection.
+    /// Since when the present member of each slot is there, CLOCK_BOOTTIME nanoseconds: it knows no older connection. The
+    /// controller writes it at a member's start, the programs when a heartbeat says that it has rebooted.
     pub since_ns: [u64; 2],
     /// How long the standby may be late with a TCP connection before nothing waits for it, nanoseconds.
     pub lag_limit_ns: u64,

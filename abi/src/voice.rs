@@ -93,6 +93,15 @@ pub const fn streak(last_beat_ns: u64, streak_since_ns: u64, now_ns: u64, timeou
     }
 }
 
+/// When the kernel of a member has started that says at `now_ns`, and at `sent_ns` of its own clock, for the first time that it
+/// is another one than the one that was last heard at `last_beat_ns`. It knows no connection of before.
+#[inline(always)]
+#[must_use]
+pub const fn rebooted(last_beat_ns: u64, sent_ns: u64, now_ns: u64) -> u64 {
+    let started = now_ns.saturating_sub(sent_ns);
+    if started > last_beat_ns { started } else { last_beat_ns }
+}
+
 /// The latch: whether a sign of life of `slot`, `now_ns`, makes the kernel fail over to it by itself.
 ///
 /// It does when `slot` is the standby of a held pair, serves, and has beaten for twice the timeout in which nothing was
@@ -244,6 +253,13 @@ mod tests {
         assert!(!is_to_be_told(serving, 5, serving, 5 + TELL_EVERY_NS));
         assert!(!is_to_be_told(serving, 5, failing, 4 + TELL_EVERY_NS), "too soon");
         assert!(is_to_be_told(serving, 5, failing, 5 + TELL_EVERY_NS), "but then");
+    }
+
+    #[test]
+    fn a_kernel_is_as_old_as_it_says_but_no_older_than_its_predecessor_was_alive() {
+        assert_eq!(rebooted(100, 30, 150), 120);
+        assert_eq!(rebooted(100, 70, 150), 100);
+        assert_eq!(rebooted(100, u64::MAX, 150), 100);
     }
 
     #[test]

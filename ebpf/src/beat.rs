@@ -60,6 +60,12 @@ fn stamp(beat: &Heartbeat, member: &Member) -> Counter {
             return why;
         }
         if (*row).boot_id != beat.boot_id {
+            if (*row).beats != 0 {
+                let began = voice::rebooted((*row).last_beat_ns, beat.sent_ns, now);
+                // The controller writes it for the start of another member; an aligned word.
+                let slot = (member.port.slot & 1) as usize;
+                (&raw mut (*member.pair).since_ns[slot]).write_volatile(began);
+            }
             (*row).boot_id_before = (*row).boot_id;
         }
         (*row).boot_id = beat.boot_id;

@@ -196,7 +196,7 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
     scene.first = role::first_answers(pair) as u32;
     scene.compare = role::compares(pair) as u32;
     scene.now_ns = now_ns;
-    // SAFETY: `pair` points into the array map; each field is one aligned word that only the controller writes.
+    // SAFETY: `pair` points into the array map; each field is one aligned word.
     unsafe {
         scene.since_ns[0] = (&raw const (*pair).since_ns[0]).read_volatile();
         scene.since_ns[1] = (&raw const (*pair).since_ns[1]).read_volatile();

@@ -9,4 +9,5 @@ mod late;
 mod modes;
 mod news;
 mod quoted;
+mod rebooted;
 pub(crate) mod wire;
