@@ -117,12 +117,6 @@ fn read(frame: XdpFrame, out: *mut Read) -> u32 {
     }
 }
 
-/// Around a switchover: whether this packet's conversation has gone over.
-#[inline(never)]
-fn taken_over(frame: XdpFrame, ip: &Ip, pair: *mut Pair, word: RoleWord) -> bool {
-    handover::asks(&frame, ip, pair, word)
-}
-
 #[inline(always)]
 fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
     let Some(id) = maps::entry(ip.dst) else {
@@ -143,7 +137,7 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
         let key = ReturnKey { remote: ip.src, outer: link.tags.outer, inner: link.tags.inner };
         maps::remember(&key, link.src.bytes());
     }
-    let taken_over = handover::is_on(pair, word) && taken_over(frame, ip, pair, word);
+    let taken_over = handover::taken_over(frame, ip, pair, word);
     // The frame becomes the members' by its destination MAC; a TCP segment of a known connection becomes one member's by
     // `to_guest`. Here, once: a devmap program does it for each copy.
     if frame.address_to(role::mac_pairs(pair)).is_none() {

@@ -9,6 +9,12 @@ use hotpair_abi::packet::{Bytes, Ip, protocol};
 
 use crate::{maps, role};
 
+/// Whether the conversation of a packet for an entry address has gone over.
+#[inline(always)]
+pub fn taken_over<B: Bytes>(frame: B, ip: &Ip, pair: *mut Pair, word: RoleWord) -> bool {
+    is_on(pair, word) && asks(frame, ip, pair, word)
+}
+
 /// Whether anything is to be noted of a pair's packets.
 #[inline(always)]
 pub fn is_on(pair: *mut Pair, word: RoleWord) -> bool {
@@ -16,9 +22,9 @@ pub fn is_on(pair: *mut Pair, word: RoleWord) -> bool {
 }
 
 /// A packet for an entry address, while [`is_on`]. Whether its conversation has gone over.
-#[inline(always)]
-pub fn asks<B: Bytes>(frame: &B, ip: &Ip, pair: *mut Pair, word: RoleWord) -> bool {
-    let seen = flow::seen(frame, ip, Direction::ToGuest);
+#[inline(never)]
+fn asks<B: Bytes>(frame: B, ip: &Ip, pair: *mut Pair, word: RoleWord) -> bool {
+    let seen = flow::seen(&frame, ip, Direction::ToGuest);
     let mut watch = role::watch(pair);
     let drains = phase(word, watch) == DRAIN;
     if drains {

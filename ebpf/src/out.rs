@@ -65,17 +65,11 @@ pub fn taken(frame: TcFrame, ip: &Ip, word: RoleWord) -> bool {
     maps::taken(&flow::seen(&frame, ip, Direction::FromGuest).flow, word.epoch().0)
 }
 
-/// Around a switchover: whether this packet's conversation has gone over.
-#[inline(never)]
-fn taken_over(frame: TcFrame, ip: &Ip, pair: *mut Pair, word: RoleWord) -> bool {
-    handover::asks(&frame, ip, pair, word)
-}
-
 /// For another pair (or this one) that this host holds: what `from_uplink` would do, without the wire.
 #[inline(never)]
 fn hairpin(frame: TcFrame, ip: &Ip, id: u32, pair: *mut Pair, member: &Member) -> Exit {
     let word = role::word(pair);
-    let taken_over = handover::is_on(pair, word) && taken_over(frame, ip, pair, word);
+    let taken_over = handover::taken_over(frame, ip, pair, word);
     if address(frame, role::mac(pair)).is_none() {
         return member.drop(Counter::GuestRewriteFailed);
     }
