@@ -7,19 +7,19 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_change_tail};
+use hotpair_abi::RoleWord;
 use hotpair_abi::count::Counter;
 use hotpair_abi::event::Kind;
 use hotpair_abi::maps::Pair;
 use hotpair_abi::tcp::connection::{Connection, QUEUED};
 use hotpair_abi::tcp::from_member::OPENED;
 use hotpair_abi::tcp::late::{AGAIN, DONE, TELL, TELL_SPEAKER};
-use hotpair_abi::voice;
 
 use crate::count::{count, row};
 use crate::from_guest::Member;
 use crate::packet::TcFrame;
 use crate::tcp::pure::{hotpair_say_to_client, hotpair_say_to_speaker, is_partial};
-use crate::tcp::{Scratch, locked, news, scene, turn};
+use crate::tcp::{Scratch, locked, news, scene_now, turn};
 use crate::{maps, role};
 
 /// The longest time in which nobody looks, nanoseconds: a pair that allows its standby more must not make others wait.
@@ -176,16 +176,11 @@ fn told(id: u32, what: Counter, done: u32) {
 
 #[inline(never)]
 fn look(id: u32, connection: *mut Connection, scratch: &mut Scratch) -> u32 {
-    let Some(pair) = maps::pair(id) else {
+    let Some(may_speak) = scene_now(scratch, id) else {
         return DONE;
     };
-    let word = role::word(pair);
-    let tripped = role::tripped(pair);
-    let speaker = voice::active(word, tripped);
-    scene(scratch, pair, word, speaker as u32, role::now_ns());
-    let now = scratch.scene.now_ns;
-    let may = voice::may_speak(word, tripped, speaker, role::lease(pair), || now, || false);
-    if may.is_err() || word.handover() {
+    let word = RoleWord(scratch.word);
+    if !may_speak || word.handover() {
         return AGAIN;
     }
     let (what, mac) = locked(connection, |connection| {

@@ -13,7 +13,6 @@ pub mod to_member;
 pub mod turn;
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
-use hotpair_abi::RoleWord;
 use hotpair_abi::maps::{Late, Pair, Tuple};
 use hotpair_abi::packet::{Bytes, Ip, Tags, protocol};
 use hotpair_abi::tcp::connection::{Connection, Scene};
@@ -24,6 +23,7 @@ use hotpair_abi::tcp::plan::Plan;
 use hotpair_abi::tcp::pure::Pure;
 use hotpair_abi::tcp::segment::{Header, MOST_OPTIONS, Segment};
 use hotpair_abi::tcp::stream::{Chunk, Task};
+use hotpair_abi::{RoleWord, voice};
 
 use crate::packet::Load;
 use crate::{maps, role};
@@ -203,6 +203,17 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
         scene.lag_limit_ns = (&raw const (*pair).lag_limit_ns).read_volatile();
         scene.close_limit_ns = (&raw const (*pair).close_limit_ns).read_volatile();
     }
+}
+
+/// Writes into the scratch what is known of this pair now, for a connection that is looked at without a segment. Whether its
+/// speaker may speak; `None` if there is no such pair.
+#[inline(always)]
+pub fn scene_now(scratch: &mut Scratch, id: u32) -> Option<bool> {
+    let pair = maps::pair(id)?;
+    let (word, tripped, now) = (role::word(pair), role::tripped(pair), role::now_ns());
+    let speaker = voice::active(word, tripped);
+    scene(scratch, pair, word, speaker as u32, now);
+    Some(voice::may_speak(word, tripped, speaker, role::lease(pair), || now, || false).is_ok())
 }
 
 /// Runs `decide` under the connection's lock. It must not call anything.

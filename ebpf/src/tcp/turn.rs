@@ -7,7 +7,7 @@ use hotpair_abi::maps::{Pair, REST, Tuple};
 use hotpair_abi::tcp::connection::{CLOSED, Connection, HAS_BASE};
 use hotpair_abi::{RoleWord, voice};
 
-use crate::tcp::{late, locked, scene};
+use crate::tcp::{late, locked, scene_now};
 use crate::{maps, role};
 
 /// A walk through the connections.
@@ -115,16 +115,12 @@ fn is_to_be_told() -> Option<bool> {
     let connection = maps::connection(&scratch.tuple)?;
     // SAFETY: an aligned word of the row, which changes only when the row begins anew.
     let id = unsafe { (&raw const (*connection).pair).read_volatile() };
-    let pair = maps::pair(id)?;
-    let (word, tripped) = (role::word(pair), role::tripped(pair));
+    let may_speak = scene_now(scratch, id)?;
+    let word = RoleWord(scratch.word);
     // In a later epoch there is a controller, which tells them itself.
-    if word.epoch().0 != scratch.late.turn || !is_turned(word, tripped) {
+    if !may_speak || word.epoch().0 != scratch.late.turn || scratch.scene.speaker == word.active() as u32 {
         return None;
     }
-    let speaker = voice::active(word, tripped);
-    scene(scratch, pair, word, speaker as u32, role::now_ns());
-    let now = scratch.scene.now_ns;
-    voice::may_speak(word, tripped, speaker, role::lease(pair), || now, || false).ok()?;
     let (tells, mac) = locked(connection, |connection| {
         (connection.turn_and_nudge(&scratch.scene, &mut scratch.nudge), connection.mac)
     });
