@@ -12,6 +12,7 @@
 //! | `TAPS` | devmap | pair * 2 + slot -> tap |
 //! | `CONNECTIONS` | hash | [`Tuple`] -> [`crate::tcp::connection::Connection`] |
 //! | `LATE` | queue | [`Late`] |
+//! | `TURNED` | queue | [`Turned`] |
 //! | `HANDOVER` | LRU hash | [`Flow`] -> [`crate::handover::Turn`] |
 //! | `RETURN` | LRU hash | [`ReturnKey`] -> [`ReturnPath`] (tagged frames only) |
 //! | `STATS` | per-CPU array | pair + 1 -> its counters, u64 each; row 0 belongs to no pair |
@@ -60,7 +61,7 @@ pub const PAIR_COMPARE: u32 = 1 << 3;
 /// [`Pair::flags`]: of a TCP connection, the first answer is heard, whosever it is (`answer = "first"`).
 pub const PAIR_FIRST: u32 = 1 << 4;
 
-/// [`Pair::untold_epoch`]: `LATE` was full; the rest of the connections is put into it when those that stood in it are served.
+/// [`Pair::untold_epoch`]: `TURNED` was full; the rest of the connections is put into it when those that stood in it are served.
 pub const REST: u64 = 1 << 63;
 
 /// A pair, as the programs see it. The controller writes all of it but `tripped_epoch`, `untold_epoch` and
@@ -99,7 +100,7 @@ pub struct Pair {
     pub lag_limit_ns: u64,
     /// How long a FIN or RST waits for the other member's, nanoseconds.
     pub close_limit_ns: u64,
-    /// Written by the programs: the epoch in which the latch has tripped and not all TCP connections stand in `LATE` yet to be
+    /// Written by the programs: the epoch in which the latch has tripped and not all TCP connections stand in `TURNED` yet to be
     /// told of it, with [`REST`]; 0 none.
     pub untold_epoch: u64,
 }
@@ -191,7 +192,7 @@ pub struct Tuple {
     pub pad: u32,
 }
 
-/// Value of `LATE`: a connection that is to be looked at again.
+/// Value of `LATE`: a connection that is to be looked at again, as its standby may be late then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Late {
@@ -199,8 +200,17 @@ pub struct Late {
     pub tuple: Tuple,
     /// When, CLOCK_BOOTTIME nanoseconds.
     pub due_ns: u64,
-    /// The epoch in which the kernel's latch has tripped, which the connection is to be told of; 0: its standby may be late.
-    pub turn: u64,
+}
+
+/// Value of `TURNED`: a connection that is to be told of a takeover by the kernel's latch. Not in `LATE`: there it would wait for
+/// whoever is due before it, and let others wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Turned {
+    /// The connection.
+    pub tuple: Tuple,
+    /// The epoch in which the latch has tripped.
+    pub epoch: u64,
 }
 
 /// Key of `RETURN`: who a tagged frame goes back to.
@@ -236,7 +246,8 @@ const _: () = {
     assert!(size_of::<Member>() == 128);
     assert!(core::mem::offset_of!(Member, last_beat_ns) == 0);
     assert!(size_of::<Port>() == 12);
-    assert!(size_of::<Late>() == 64);
+    assert!(size_of::<Late>() == 56);
+    assert!(size_of::<Turned>() == 56);
     assert!(size_of::<Flow>() == 40);
     assert!(size_of::<ReturnKey>() == 24);
     assert!(size_of::<ReturnPath>() == 8);
@@ -244,7 +255,7 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Address, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
+    use super::{Address, Entry, Flow, Host, Late, Member, Pair, Port, ReturnKey, ReturnPath, Tuple, Turned};
     use crate::handover::Turn;
     use crate::tcp::connection::Connection;
 
@@ -254,5 +265,8 @@ mod pod {
             unsafe impl aya::Pod for $name {}
         )* };
     }
-    pod!(Address, Connection, Entry, Flow, Host, Member, Pair, Port, ReturnKey, ReturnPath, Tuple, Turn);
+    pod!(
+        Address, Connection, Entry, Flow, Host, Late, Member, Pair, Port, ReturnKey, ReturnPath, Tuple, Turn,
+        Turned
+    );
 }

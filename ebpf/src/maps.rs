@@ -41,6 +41,8 @@ static CONNECTIONS: HashMap<Tuple, Connection, 1, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static LATE: Queue<maps::Late, 1> = Queue::new();
 #[btf_map]
+static TURNED: Queue<maps::Turned, 1> = Queue::new();
+#[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 static HANDOVER: LruHashMap<Flow, Turn, 1> = LruHashMap::new();
@@ -182,6 +184,26 @@ pub fn first_late(to: &mut maps::Late) -> bool {
 pub fn take_late(to: &mut maps::Late) -> bool {
     // SAFETY: as in `first_late`.
     unsafe { bpf_map_pop_elem((&raw const LATE).cast_mut().cast(), (&raw mut *to).cast()) == 0 }
+}
+
+/// Appends a connection to those that are to be told of a takeover. Returns whether there was room for it.
+#[inline(always)]
+pub fn push_turned(turned: &maps::Turned) -> bool {
+    TURNED.push(turned, 0).is_ok()
+}
+
+/// The first of the connections that are to be told of a takeover, which stays.
+#[inline(always)]
+pub fn first_turned(to: &mut maps::Turned) -> bool {
+    // SAFETY: as in `first_late`.
+    unsafe { bpf_map_peek_elem((&raw const TURNED).cast_mut().cast(), (&raw mut *to).cast()) == 0 }
+}
+
+/// Takes the first of the connections that are to be told of a takeover.
+#[inline(always)]
+pub fn take_turned(to: &mut maps::Turned) -> bool {
+    // SAFETY: as in `first_late`.
+    unsafe { bpf_map_pop_elem((&raw const TURNED).cast_mut().cast(), (&raw mut *to).cast()) == 0 }
 }
 
 /// This CPU's room for what does not fit on the stack.

@@ -242,7 +242,7 @@ pub struct Out {
     pub stamp: u32,
     /// Sequence number of the FIN.
     pub fin: u32,
-    /// The lower half of the epoch whose tripped latch has last put the connection into `LATE`. Whoever goes through the
+    /// The lower half of the epoch whose tripped latch has last put the connection into `TURNED`. Whoever goes through the
     /// connections then writes and reads it, and without the lock.
     pub turn: u32,
 }

@@ -1,6 +1,6 @@
-//! The queue of connections that are looked at without a segment of theirs: those that wait for their standby (the gate's
+//! The queues of connections that are looked at without a segment of theirs: those that wait for their standby (the gate's
 //! watchdog), and those that are to be told of a takeover by the kernel's latch. Frames that come by anyhow, of whichever
-//! pair, serve it once they have done what they came for: every heartbeat, and what ends here of a member that is probed. Such
+//! pair, serve both once they have done what they came for: every heartbeat, and what ends here of a member that is probed. Such
 //! a frame is made the segment that somebody is told by.
 
 use core::ffi::c_void;
@@ -24,12 +24,17 @@ use crate::{maps, role};
 
 /// The longest time in which nobody looks, nanoseconds: a pair that allows its standby more must not make others wait.
 const LONGEST: u64 = 10_000_000;
-/// Connections that one frame serves, at most.
+/// Connections of each queue that one frame serves, at most.
 const AT_ONCE: u32 = 64;
 /// The longest frame that is made here: two tags, IPv6, timestamps.
 const LONGEST_FRAME: u32 = 22 + 40 + 32 + 1;
 
-/// A walk through the queue, with the frame that is at hand for it.
+/// A callback's answer: go on.
+const ON: i64 = 0;
+/// A callback's answer: no more.
+const ENOUGH: i64 = 1;
+
+/// A walk through a queue, with the frame that is at hand for it.
 struct Walk {
     frame: *mut __sk_buff,
 }
@@ -40,7 +45,6 @@ pub fn push(scratch: &mut Scratch) {
     let limit = scratch.scene.lag_limit_ns;
     scratch.late.tuple = scratch.tuple;
     scratch.late.due_ns = scratch.scene.now_ns + if limit < LONGEST { limit } else { LONGEST };
-    scratch.late.turn = 0;
     if !maps::push_late(&scratch.late) {
         not_queued(scratch);
     }
@@ -57,7 +61,7 @@ fn not_queued(scratch: &Scratch) {
 /// Whether there is something to do for a frame of this pair that has served.
 #[inline(always)]
 pub fn is_work(pair: *mut Pair) -> bool {
-    turn::is_untold(pair) || is_due()
+    turn::is_untold(pair) || turn::is_waiting() || is_due()
 }
 
 /// Whether somebody is due.
@@ -101,14 +105,43 @@ pub extern "C" fn hotpair_serve_late(skb: *mut __sk_buff, pair: u32) -> u32 {
     if is_partial(frame, 14 + 20) != Some(false) {
         return 0;
     }
-    // SAFETY: the callback has the type that the helper wants, and its context outlives the call.
-    unsafe { bpf_loop(AT_ONCE, next as *mut c_void, (&raw mut walk).cast(), 0) as u32 }
+    // SAFETY: the callbacks have the type that the helper wants, and their context outlives the calls.
+    unsafe {
+        bpf_loop(AT_ONCE, next_turned as *mut c_void, (&raw mut walk).cast(), 0);
+        bpf_loop(AT_ONCE, next_late as *mut c_void, (&raw mut walk).cast(), 0);
+    }
+    1
 }
 
-/// Serves one.
-extern "C" fn next(_: u64, walk: *mut c_void) -> i64 {
-    const ON: i64 = 0;
-    const ENOUGH: i64 = 1;
+/// The connection whose key is in the scratch, and its pair.
+#[inline(always)]
+fn known(scratch: &Scratch) -> Option<(*mut Connection, u32)> {
+    let connection = maps::connection(&scratch.tuple)?;
+    // SAFETY: an aligned word of the row, which changes only when the row begins anew.
+    Some((connection, unsafe { (&raw const (*connection).pair).read_volatile() }))
+}
+
+/// Tells one of a takeover.
+extern "C" fn next_turned(_: u64, walk: *mut c_void) -> i64 {
+    // SAFETY: the caller's own variable.
+    let frame = TcFrame(unsafe { &*walk.cast::<Walk>() }.frame);
+    let Some(scratch) = maps::scratch() else {
+        return ENOUGH;
+    };
+    if !maps::take_turned(&mut scratch.turned) {
+        return ENOUGH;
+    }
+    scratch.tuple = scratch.turned.tuple;
+    if let Some((_, id)) = known(scratch)
+        && turn::hotpair_is_to_be_told() != 0
+    {
+        tell_of_turn(frame, id, scratch);
+    }
+    ON
+}
+
+/// Looks at one whose standby may be late.
+extern "C" fn next_late(_: u64, walk: *mut c_void) -> i64 {
     // SAFETY: the caller's own variable.
     let frame = TcFrame(unsafe { &*walk.cast::<Walk>() }.frame);
     if !is_due() {
@@ -121,17 +154,9 @@ extern "C" fn next(_: u64, walk: *mut c_void) -> i64 {
         return ENOUGH;
     }
     scratch.tuple = scratch.late.tuple;
-    let Some(connection) = maps::connection(&scratch.tuple) else {
+    let Some((connection, id)) = known(scratch) else {
         return ON;
     };
-    // SAFETY: an aligned word of the row, which changes only when the row begins anew.
-    let id = unsafe { (&raw const (*connection).pair).read_volatile() };
-    if scratch.late.turn != 0 {
-        if turn::hotpair_is_to_be_told() != 0 {
-            tell_of_turn(frame, id, scratch);
-        }
-        return ON;
-    }
     match look(id, connection, scratch) {
         AGAIN => push(scratch),
         TELL => {

@@ -13,7 +13,7 @@ pub mod to_member;
 pub mod turn;
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
-use hotpair_abi::maps::{Late, Pair, Tuple};
+use hotpair_abi::maps::{Late, Pair, Tuple, Turned};
 use hotpair_abi::packet::{Bytes, Ip, Tags, protocol};
 use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::tcp::edit::Edit;
@@ -62,6 +62,8 @@ pub struct Scratch {
     pub payload: u32,
     /// A connection to be looked at again.
     pub late: Late,
+    /// A connection to be told of a takeover.
+    pub turned: Turned,
     /// What is said at a takeover.
     pub nudge: Nudge,
     /// What is being said in somebody's name.

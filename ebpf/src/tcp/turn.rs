@@ -7,7 +7,7 @@ use hotpair_abi::maps::{Pair, REST, Tuple};
 use hotpair_abi::tcp::connection::{CLOSED, Connection, HAS_BASE};
 use hotpair_abi::{RoleWord, voice};
 
-use crate::tcp::{late, locked, scene_now};
+use crate::tcp::{locked, scene_now};
 use crate::{maps, role};
 
 /// A walk through the connections.
@@ -26,13 +26,19 @@ pub fn is_untold(pair: *mut Pair) -> bool {
     role::untold(pair) != 0
 }
 
+/// Whether somebody waits to be told.
+#[inline(always)]
+pub fn is_waiting() -> bool {
+    maps::scratch().is_some_and(|scratch| maps::first_turned(&mut scratch.turned))
+}
+
 /// Whether the latch has made another member speak than the controller did.
 #[inline(always)]
 fn is_turned(word: RoleWord, tripped: u64) -> bool {
     voice::active(word, tripped) as u8 != word.active() as u8
 }
 
-/// Puts the pair's connections into the queue, due at once: as many as it has room for, and the others when those that stand
+/// Puts the pair's connections into the queue: as many as it has room for, and the others when those that stand
 /// in it have been served.
 ///
 /// A global function to the verifier, for the reason that `hotpair_sum_payload` is one.
@@ -43,7 +49,7 @@ pub extern "C" fn hotpair_find_turned(id: u32) -> u32 {
         return 0;
     };
     let untold = role::untold(pair);
-    if untold == 0 || (untold & REST != 0 && late::is_due()) {
+    if untold == 0 || (untold & REST != 0 && is_waiting()) {
         return 0;
     }
     let (word, tripped) = (role::word(pair), role::tripped(pair));
@@ -57,10 +63,13 @@ pub extern "C" fn hotpair_find_turned(id: u32) -> u32 {
         // SAFETY: the callback has the type that the helper wants, and its context outlives the call.
         unsafe { maps::each_connection(look as *mut c_void, (&raw mut walk).cast()) };
     }
-    // SAFETY: points into the array map; the programs are this field's only writers. Two CPUs that go through the connections
-    // at once may put one into the queue twice, which is told twice.
-    unsafe {
-        (&raw mut (*pair).untold_epoch).write_volatile(if walk.full != 0 { epoch | REST } else { 0 });
+    // Meanwhile another CPU may have said what is left, or the latch of a later epoch tripped. Two CPUs that go through the
+    // connections at once may put one into the queue twice, which is told twice.
+    if role::untold(pair) == untold {
+        // SAFETY: points into the array map; the programs are this field's only writers.
+        unsafe {
+            (&raw mut (*pair).untold_epoch).write_volatile(if walk.full != 0 { epoch | REST } else { 0 });
+        }
     }
     1
 }
@@ -87,10 +96,9 @@ extern "C" fn look(_: *mut c_void, tuple: *const Tuple, connection: *mut Connect
         return ENOUGH;
     };
     // SAFETY: the row's key.
-    scratch.late.tuple = unsafe { *tuple };
-    scratch.late.due_ns = 0;
-    scratch.late.turn = walk.epoch;
-    if !maps::push_late(&scratch.late) {
+    scratch.turned.tuple = unsafe { *tuple };
+    scratch.turned.epoch = walk.epoch;
+    if !maps::push_turned(&scratch.turned) {
         walk.full = 1;
         return ENOUGH;
     }
@@ -118,7 +126,7 @@ fn is_to_be_told() -> Option<bool> {
     let may_speak = scene_now(scratch, id)?;
     let word = RoleWord(scratch.word);
     // In a later epoch there is a controller, which tells them itself.
-    if !may_speak || word.epoch().0 != scratch.late.turn || scratch.scene.speaker == word.active() as u32 {
+    if !may_speak || word.epoch().0 != scratch.turned.epoch || scratch.scene.speaker == word.active() as u32 {
         return None;
     }
     let (tells, mac) = locked(connection, |connection| {

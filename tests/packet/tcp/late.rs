@@ -3,16 +3,18 @@
 
 use std::time::{Duration, Instant};
 
+use aya::maps::{Map, MapData, Queue};
 use hotpair::dataplane::PairSetup;
 use hotpair_abi::count::Counter;
 use hotpair_abi::heartbeat::State;
+use hotpair_abi::maps::{Late, Turned};
 use hotpair_abi::tcp::pace::AHEAD;
 use hotpair_abi::{Epoch, GATEWAY_MAC, HOST_V4, HOST_V6, PairId, Slot};
 
 use super::conversation::{Conversation, arrive, carry, drain, leave, next_segment, run, say, word};
 use super::full::{open_many, strangers};
 use super::wire::{ACK, RST, Read, header_in};
-use crate::bench::{Bench, DB, WEB, alone, change_row, entry_v4, entry_v6, pair_mac, setup};
+use crate::bench::{Bench, DB, WEB, alone, bpf_dir, change_row, entry_v4, entry_v6, pair_mac, setup};
 use crate::frames::{CLIENT_MAC, UPLINK_MAC, arp, heartbeat, lladdr, nd, service, vlan};
 use crate::ports::Port;
 
@@ -259,6 +261,43 @@ fn a_latch_that_is_just_tripping_forgets_no_connection() {
         change_row(WEB, |row| row.tripped_epoch = epoch);
         beat(&bench, WEB, Slot::One, 2);
         assert_eq!(bench.count(WEB, Counter::TcpTold), told + 1);
+    });
+}
+
+/// Fills a queue with the like of an entry, as many as it takes.
+fn fill<T: aya::Pod>(name: &str, entry: T) {
+    let map = MapData::from_pin(bpf_dir().join("maps").join(name)).expect("the queue");
+    let mut queue = Queue::<_, T>::try_from(Map::Queue(map)).expect("the queue");
+    while queue.push(entry, 0).is_ok() {}
+}
+
+#[test]
+fn of_a_takeover_nobody_is_told_later_because_many_standbys_may_be_late() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let conversation = Conversation::new(4000);
+        conversation.open(&bench);
+        drain(&bench);
+        fill("LATE", Late { due_ns: u64::MAX, ..Late::default() });
+        let told = bench.count(WEB, Counter::TcpTold);
+        without_controller(&bench);
+        trip(&bench);
+        assert_eq!(bench.count(WEB, Counter::TcpTold), told + 1);
+    });
+}
+
+#[test]
+fn that_its_standby_is_late_nobody_is_told_later_because_many_are_told_of_a_takeover() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let conversation = Conversation::new(4000);
+        waits(&bench, &conversation);
+        fill("TURNED", Turned::default());
+        std::thread::sleep(LATE);
+        beat(&bench, DB, Slot::Zero, 1);
+        assert_eq!(client_hears(&bench, &conversation).map(|heard| heard.ack), Some(11));
     });
 }
 

@@ -7,7 +7,7 @@ use aya::maps::MapData;
 use aya_obj::generated::{bpf_map_info, bpf_map_type};
 use hotpair_abi::event::Event;
 use hotpair_abi::handover::Turn;
-use hotpair_abi::maps::{Entry, Flow, Host, Late, Member, Pair, Port, ReturnKey, ReturnPath, Tuple};
+use hotpair_abi::maps::{Entry, Flow, Host, Late, Member, Pair, Port, ReturnKey, ReturnPath, Tuple, Turned};
 use hotpair_abi::tcp::connection::Connection;
 
 use super::{Counts, DataplaneError};
@@ -29,6 +29,8 @@ const HANDOVER_FLOWS: u32 = 65_536;
 const CONNECTIONS: u32 = 131_072;
 /// Connections that wait for their standby at the same time; those beyond are looked at when a segment passes.
 const LATE: u32 = 16_384;
+/// Connections that are to be told of a takeover at the same time; those beyond are looked for again.
+const TURNED: u32 = 16_384;
 /// Senders of tagged frames that are remembered.
 const RETURN_PATHS: u32 = 16_384;
 /// Bytes of the event ring.
@@ -62,6 +64,7 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
         map("TAPS", DEVMAP, 4, 8, pairs * 2),
         map("CONNECTIONS", HASH, size_of::<Tuple>(), size_of::<Connection>(), CONNECTIONS),
         map("LATE", QUEUE, 0, size_of::<Late>(), LATE),
+        map("TURNED", QUEUE, 0, size_of::<Turned>(), TURNED),
         map("HANDOVER", LRU_HASH, size_of::<Flow>(), size_of::<Turn>(), HANDOVER_FLOWS),
         map("RETURN", LRU_HASH, size_of::<ReturnKey>(), size_of::<ReturnPath>(), RETURN_PATHS),
         map("STATS", PERCPU_ARRAY, 4, size_of::<Counts>(), pairs + 1),
