@@ -6,6 +6,7 @@ mod forgotten;
 mod latch;
 mod loss;
 mod opening;
+mod rebooted;
 mod redis;
 mod shapes;
 mod standby;

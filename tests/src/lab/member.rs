@@ -200,6 +200,15 @@ impl Machine {
         self.program(Program::Agent, ProgramOrder::Start)
     }
 
+    /// Its agent begins anew and says that it is of another boot, all within a moment. Its kernel, which is the host's, keeps
+    /// its connections.
+    ///
+    /// # Errors
+    /// When it does not take orders.
+    pub fn seem_rebooted(&self) -> Result<()> {
+        self.program(Program::Agent, ProgramOrder::Reboot)
+    }
+
     /// It sends these frames, whatever they are.
     ///
     /// # Errors

@@ -65,6 +65,8 @@ pub enum ProgramOrder {
     Terminate,
     /// It is started again if it does not run.
     Start,
+    /// It is killed and started again, an agent as if the machine had rebooted.
+    Reboot,
 }
 
 /// An answer.

@@ -106,6 +106,16 @@ impl Runner {
     pub(super) fn order(&mut self, order: ProgramOrder) -> Result<()> {
         match order {
             ProgramOrder::Start => self.start(),
+            ProgramOrder::Reboot => {
+                self.order(ProgramOrder::Kill)?;
+                if let Some(at) = self.arguments.iter().position(|argument| argument == "--boot-id")
+                    && let Some(boot_id) = self.arguments.get_mut(at + 1)
+                {
+                    // Another one each time: what comes of the boot before is a replay.
+                    boot_id.insert(0, '1');
+                }
+                self.start()
+            }
             ProgramOrder::Kill => {
                 if let Some(mut child) = self.child.take() {
                     child.kill()?;
