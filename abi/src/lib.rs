@@ -34,7 +34,7 @@ pub use role::RoleWord;
 ///
 /// Raise it with every change to a map structure, a counter's or event's number, or the meaning of a field. A
 /// controller refuses to adopt a data plane of another version.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// `skb->mark` of frames that hotpair itself puts onto a tap's egress path, so that `to_guest_from_host` tells them
 /// from what the host's own stack sends.
