@@ -7,11 +7,13 @@
 //! | `ways.rs` | the ways from the client to a member that are compared, each in a lab of its own |
 //! | `failure.rs` | a primary that falls silent while connections are open |
 //! | `stalls.rs` | how long each connection stood still then |
+//! | `first.rs` | how long a request waited then with `answer = "first"` |
 //! | `segments.rs` | segments a second through the programs alone, beside datagrams |
 //! | `programs.rs` | nanoseconds of each program, by the kernel's account |
 
 mod client;
 mod failure;
+mod first;
 mod programs;
 mod segments;
 mod stalls;
@@ -170,6 +172,7 @@ pub fn run(options: &Options, machine: Machine) -> Result<Sheet> {
             if rounds > 0 {
                 let timeout = Duration::from_millis(timeout);
                 stalls::measure(&mut sheet, timeout, rounds, options.pace)?;
+                first::measure(&mut sheet, timeout, rounds)?;
             }
         }
     }
