@@ -138,7 +138,7 @@ fn client(
 ) -> Result<JoinHandle<Result<Conversation>>> {
     let mut conversation = Conversation::open(to, Duration::from_secs(5))?;
     if doing == Doing::Upload {
-        conversation.hold_little(128 << 10)?;
+        conversation.hold_little(16 << 10)?;
     }
     if pace > 0 {
         conversation.come_first()?;
