@@ -17,6 +17,9 @@ use crate::stream::{Conversation, PORT};
 /// Between an answer and the next request: what is measured must not take the time of who is to notice the fault.
 pub(super) const THINKING: Duration = Duration::from_micros(200);
 
+/// So long before the fault is looked at, too.
+const BEFORE: Duration = Duration::from_millis(50);
+
 /// What a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
@@ -48,6 +51,8 @@ struct Round {
 /// How long a client stood still, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
+    /// The longest time without progress in the last [`BEFORE`] the fault: as fine as this client can be measured.
+    before: f64,
     /// The longest time without progress that was not over when the fault came.
     gap: f64,
     /// The longest time without progress after the decision to fail over.
@@ -80,7 +85,11 @@ pub(super) fn measure(sheet: &mut Sheet, timeout: Duration, of: u32, pace: u64) 
         let of = |what, figure: fn(&Stall) -> f64| {
             series(&format!("{}, {what}", doing.name()), stalls.iter().map(figure).collect())
         };
-        all.extend([of("gap", |stall| stall.gap), of("stall beyond detection", |stall| stall.beyond)]);
+        all.extend([
+            of("gap", |stall| stall.gap),
+            of("stall beyond detection", |stall| stall.beyond),
+            of("gap in 50 ms without a fault", |stall| stall.before),
+        ]);
     }
     all.extend(failure::again(&name, again));
     all.extend(resets);
@@ -123,6 +132,7 @@ fn round(lab: &Lab, number: u32, pace: u64) -> Result<Option<Round>> {
     }
     let Some(failure) = failure else { return Ok(None) };
     let stall = |conversation: Conversation| Stall {
+        before: ms(conversation.gap_within(failure.at - BEFORE, failure.at)),
         gap: ms(conversation.gap_since(failure.at)),
         beyond: ms(conversation.gap_after(failure.decided())),
     };
