@@ -1,15 +1,19 @@
 //! What the operator asks for, and the planned way from one member to the other.
 //!
-//! A switchover drains: for a moment the old primary still answers what it was asked before, and the new one already
-//! answers what arrives from now on. Each answer leaves exactly once.
+//! A switchover is prepared: what each conversation is owed is counted, and a moment is waited for in which nobody is owed
+//! anything. Then it drains: for a moment the old primary still answers what it was asked before, and the new one already
+//! answers what arrives from now on. Each answer leaves exactly once. One at a time: there is one count for a pair.
 
 use std::time::Duration;
 
 use hotpair_abi::heartbeat;
 
 use super::judge::{Failure, nanos};
-use super::{Action, Entry, Handover, Nanos, Phase, Request, RequestId, Sign, State};
+use super::{Action, Entry, Handover, Nanos, Phase, Preparation, Request, RequestId, Sign, State};
 use crate::api::types::{RecordKind, Refusal};
+
+/// A switchover waits no longer than this for a quiet moment.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn refuse(what: &str, why: impl Into<String>, way_out: &str) -> Refusal {
     Refusal { what: what.to_owned(), why: why.into(), way_out: way_out.to_owned() }
@@ -18,7 +22,7 @@ fn refuse(what: &str, why: impl Into<String>, way_out: &str) -> Refusal {
 impl State {
     pub(super) fn request(&mut self, id: RequestId, request: Request, now: Nanos, actions: &mut Vec<Action>) {
         let answer = match request {
-            Request::Switchover => match self.begin_switchover(id, now) {
+            Request::Switchover => match self.begin_switchover(id, now, actions) {
                 // Answered when it has ended.
                 Ok(()) => return,
                 Err(refusal) => Err(refusal),
@@ -33,16 +37,26 @@ impl State {
         actions.push(Action::Answer(id, answer));
     }
 
-    fn begin_switchover(&mut self, id: RequestId, now: Nanos) -> Result<(), Refusal> {
+    fn begin_switchover(
+        &mut self,
+        id: RequestId,
+        now: Nanos,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
         const WHAT: &str = "switchover";
-        if self.handover.is_some() {
+        if self.preparation.is_some() || self.handover.is_some() {
             return Err(refuse(WHAT, "another one is under way", "wait for it to end"));
         }
         if !self.held {
             return Err(refuse(WHAT, "no member serves yet", "see `hotpair status`"));
         }
         self.standby_ready(WHAT, now)?;
-        self.begin_handover(Some(id), now);
+        if self.settings.mirror {
+            self.prepare_handover(id, now, actions);
+        } else {
+            // The standby was asked nothing.
+            self.begin_handover(Some(id), now);
+        }
         Ok(())
     }
 
@@ -115,7 +129,34 @@ impl State {
         Ok(format!("slot {slot} is being replaced"))
     }
 
-    pub(super) fn begin_handover(&mut self, request: Option<RequestId>, now: Nanos) {
+    fn prepare_handover(&mut self, request: RequestId, now: Nanos, actions: &mut Vec<Action>) {
+        let (since, until) = (now, now + nanos(PATIENCE));
+        self.preparation = Some(Preparation { since, until, request });
+        actions.push(Action::Watch { since, until });
+    }
+
+    /// Nobody is owed anything: what was waited for since then need not wait any longer.
+    pub(super) fn quiet(&mut self, since: Nanos, now: Nanos) {
+        if let Some(preparation) = self.preparation.as_mut().filter(|preparation| preparation.since == since)
+        {
+            preparation.until = now;
+        }
+    }
+
+    /// Begins a handover whose moment has come, or refuses it when nobody can take over any more.
+    pub(super) fn finish_preparation(&mut self, now: Nanos, actions: &mut Vec<Action>) {
+        let Some(Preparation { request, .. }) =
+            self.preparation.take_if(|preparation| now >= preparation.until)
+        else {
+            return;
+        };
+        match self.standby_ready("switchover", now) {
+            Ok(()) => self.begin_handover(Some(request), now),
+            Err(refusal) => actions.extend([Action::Unwatch, Action::Answer(request, Err(refusal))]),
+        }
+    }
+
+    fn begin_handover(&mut self, request: Option<RequestId>, now: Nanos) {
         let until = now + nanos(self.settings.handover);
         self.handover = Some(Handover { until, request, epoch_before: self.epoch });
         self.epoch = self.epoch.next();
@@ -174,9 +215,10 @@ impl State {
         }
     }
 
-    /// A failover comes in the middle of a handover and ends where that would have.
+    /// A failover comes in the middle of a handover, or before it, and ends where that would have.
     pub(super) fn handover_overtaken(&mut self, actions: &mut Vec<Action>) {
-        if let Some(Handover { request: Some(id), .. }) = self.handover.take() {
+        let prepared = self.preparation.take().map(|preparation| preparation.request);
+        if let Some(id) = self.handover.take().map_or(prepared, |handover| handover.request) {
             let text = format!("slot {} serves: the old primary failed on the way", self.active.other());
             actions.push(Action::Answer(id, Ok(text)));
         }
