@@ -8,8 +8,8 @@
 //! asked (`pair/switchover.rs` says how long).
 //!
 //! What a member owes is counted by the data plane: packets in minus packets out, against the lowest that this
-//! difference has been while it was watched. That is exact for services that give one answer to one request, and does
-//! no harm for others: whatever is found, the switchover does not wait for ever.
+//! difference has been while it was watched. Services that give one answer to one request are seen through by that, within
+//! the bounds that `hotpair_abi::handover` names; others come to no harm: the switchover does not wait for ever.
 
 use std::time::{Duration, Instant};
 
