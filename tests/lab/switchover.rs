@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use hotpair::api::types::Protection;
 use hotpair_tests::lab::{Lab, Machine, PAIR};
 use hotpair_tests::load::Plan;
+use hotpair_tests::wait::wait_until;
 
 use crate::scenario::{load, patient, protected, steady_load};
 
@@ -119,6 +121,33 @@ fn a_primary_that_shuts_down_hands_over_before_it_goes() -> Result<()> {
         !kinds.contains(&hotpair::api::types::RecordKind::Failover),
         "no detection was needed: {kinds:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_primary_that_shuts_down_waits_for_a_standby_that_is_late() -> Result<()> {
+    let name = "a_primary_that_shuts_down_waits_for_a_standby_that_is_late";
+    let builder = patient().handover(Duration::from_millis(200));
+    let Some(lab) = protected(name, builder)? else { return Ok(()) };
+    let load = steady_load(&lab)?;
+    for round in 0..4 {
+        let (old, standby) = (lab.primary()?, lab.standby()?);
+        stuttering(&standby, || {
+            // It stands still just then.
+            std::thread::sleep(Duration::from_millis(20));
+            old.shut_down()?;
+            lab.wait_pair("the standby to serve", |pair| pair.primary == Some(standby.slot()))
+        })?;
+        // Its guest comes up again, when the agent has ended.
+        wait_until("the old primary to stand by", Duration::from_secs(30), || {
+            old.start_agent().is_ok() && lab.pair().is_ok_and(|pair| pair.protection == Protection::Protected)
+        })
+        .with_context(|| format!("round {round}"))?;
+    }
+    let report = load.stop();
+    eprintln!("{}", report.line());
+    ensure!(report.lost().count() == 0, "{}: first {:?}", report.line(), report.lost().next());
+    ensure!(report.doubled().count() == 0, "{}: first {:?}", report.line(), report.doubled().next());
     Ok(())
 }
 

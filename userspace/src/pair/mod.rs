@@ -78,8 +78,8 @@ pub struct Preparation {
     pub since: Nanos,
     /// When it begins at the latest.
     pub until: Nanos,
-    /// Who asked.
-    pub request: RequestId,
+    /// Who asked; none when the primary said that it stops.
+    pub request: Option<RequestId>,
 }
 
 /// A planned switchover that drains.

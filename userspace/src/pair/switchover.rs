@@ -14,6 +14,8 @@ use crate::api::types::{RecordKind, Refusal};
 
 /// A switchover waits no longer than this for a quiet moment.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// One away from a primary that says it stops waits no longer than this: nobody knows for how long that still answers.
+const HASTE: Duration = Duration::from_millis(100);
 
 fn refuse(what: &str, why: impl Into<String>, way_out: &str) -> Refusal {
     Refusal { what: what.to_owned(), why: why.into(), way_out: way_out.to_owned() }
@@ -51,12 +53,7 @@ impl State {
             return Err(refuse(WHAT, "no member serves yet", "see `hotpair status`"));
         }
         self.standby_ready(WHAT, now)?;
-        if self.settings.mirror {
-            self.prepare_handover(id, now, actions);
-        } else {
-            // The standby was asked nothing.
-            self.begin_handover(Some(id), now);
-        }
+        self.prepare_handover(Some(id), now, actions);
         Ok(())
     }
 
@@ -129,8 +126,14 @@ impl State {
         Ok(format!("slot {slot} is being replaced"))
     }
 
-    fn prepare_handover(&mut self, request: RequestId, now: Nanos, actions: &mut Vec<Action>) {
-        let (since, until) = (now, now + nanos(PATIENCE));
+    fn prepare_handover(&mut self, request: Option<RequestId>, now: Nanos, actions: &mut Vec<Action>) {
+        if !self.settings.mirror {
+            // The standby was asked nothing.
+            self.begin_handover(request, now);
+            return;
+        }
+        let patience = if request.is_some() { PATIENCE } else { HASTE };
+        let (since, until) = (now, now + nanos(patience));
         self.preparation = Some(Preparation { since, until, request });
         actions.push(Action::Watch { since, until });
     }
@@ -143,16 +146,21 @@ impl State {
         }
     }
 
-    /// Begins a handover whose moment has come, or refuses it when nobody can take over any more.
+    /// Begins a handover whose moment has come, unless nobody can take over any more, or nobody wants it.
     pub(super) fn finish_preparation(&mut self, now: Nanos, actions: &mut Vec<Action>) {
         let Some(Preparation { request, .. }) =
             self.preparation.take_if(|preparation| now >= preparation.until)
         else {
             return;
         };
+        let wanted = request.is_some() || (self.primary_stops() && !self.paused);
         match self.standby_ready("switchover", now) {
-            Ok(()) => self.begin_handover(Some(request), now),
-            Err(refusal) => actions.extend([Action::Unwatch, Action::Answer(request, Err(refusal))]),
+            Ok(()) if wanted => self.begin_handover(request, now),
+            ready => {
+                actions.push(Action::Unwatch);
+                actions
+                    .extend(request.zip(ready.err()).map(|(id, refusal)| Action::Answer(id, Err(refusal))));
+            }
         }
     }
 
@@ -162,12 +170,15 @@ impl State {
         self.epoch = self.epoch.next();
     }
 
+    fn primary_stops(&self) -> bool {
+        self.place(self.active).signs.state == Some(heartbeat::State::Stopping)
+    }
+
     /// A primary that says it stops is not waited for until it is silent.
     pub(super) fn hand_over_if_stopping(&mut self, now: Nanos, actions: &mut Vec<Action>) {
-        let stopping = self.place(self.active).signs.state == Some(heartbeat::State::Stopping);
-        if stopping && self.handover.is_none() && self.is_candidate(self.active.other(), now) {
-            self.begin_handover(None, now);
-            self.finish_handover(now, actions);
+        let under_way = self.preparation.is_some() || self.handover.is_some();
+        if self.primary_stops() && !under_way && self.is_candidate(self.active.other(), now) {
+            self.prepare_handover(None, now, actions);
         }
     }
 
@@ -217,7 +228,7 @@ impl State {
 
     /// A failover comes in the middle of a handover, or before it, and ends where that would have.
     pub(super) fn handover_overtaken(&mut self, actions: &mut Vec<Action>) {
-        let prepared = self.preparation.take().map(|preparation| preparation.request);
+        let prepared = self.preparation.take().and_then(|preparation| preparation.request);
         if let Some(id) = self.handover.take().map_or(prepared, |handover| handover.request) {
             let text = format!("slot {} serves: the old primary failed on the way", self.active.other());
             actions.push(Action::Answer(id, Ok(text)));

@@ -184,8 +184,11 @@ fn the_primary_is_not_replaced_under_its_clients() {
 fn a_reboot_of_the_primary_is_a_switchover_and_not_a_detection() {
     let mut world = World::protected(settings());
     let (old, since) = (world.state.active, world.now);
+    let epoch = world.state.epoch;
     world.guest(old).state = heartbeat::State::Stopping;
-    world.run(30 * MS);
+    world.run(10 * MS);
+    assert!(!world.word.handover() && world.watched == Some(epoch), "it is prepared as an operator's is");
+    world.run(40 * MS);
     assert_eq!(world.state.active, old.other());
     assert!(world.kinds().contains(&RecordKind::Switchover));
     assert!(!world.kinds().contains(&RecordKind::Failover));
@@ -199,4 +202,31 @@ fn a_reboot_of_the_primary_is_a_switchover_and_not_a_detection() {
     assert_eq!(world.state.health.protection, Protection::Protected, "the same member stands by again");
     assert_eq!(world.state.place(old).generation, 1);
     assert_eq!(world.gap(since), MS);
+}
+
+#[test]
+fn a_primary_that_stops_is_not_waited_for_as_long_as_an_operator_would() {
+    let mut world = World::protected(settings());
+    let old = world.state.active;
+    world.quiet_after = 20 * SECOND;
+    world.guest(old).state = heartbeat::State::Stopping;
+    world.run(130 * MS);
+    assert_eq!(world.state.active, old.other());
+}
+
+#[test]
+fn a_primary_that_serves_on_after_all_is_not_handed_over_from() {
+    let mut world = World::protected(settings());
+    let (old, epoch) = (world.state.active, world.state.epoch);
+    world.guest(old).state = heartbeat::State::Stopping;
+    world.run(10 * MS);
+    world.guest(old).state = heartbeat::State::Serving;
+    world.run(SECOND);
+    assert_eq!((world.state.active, world.word.epoch(), world.watched), (old, epoch, None));
+    // Nor is one of a pair that was paused meanwhile.
+    world.guest(old).state = heartbeat::State::Stopping;
+    world.run(10 * MS);
+    world.ask(1, Request::Pause);
+    world.run(SECOND);
+    assert_eq!((world.state.active, world.word.epoch(), world.watched), (old, epoch, None));
 }

@@ -120,6 +120,10 @@ impl World {
                     {
                         assert!(word.epoch() > self.word.epoch(), "roles changed within an epoch: {word:?}");
                     }
+                    if word.handover() && !self.word.handover() && word.mirror() {
+                        let prepared = self.watched.map(Epoch::next);
+                        assert_eq!(prepared, Some(word.epoch()), "a handover that nothing was counted for");
+                    }
                     for slot in Slot::BOTH {
                         // A place is heard again only when nothing is in it that could speak for an old generation.
                         if self.word.muted(slot) && !word.muted(slot) {
