@@ -2,8 +2,14 @@
 //!
 //! A conversation may change hands when neither member owes it an answer: then whatever is asked next is answered by the
 //! new primary alone. What a member owes is what was asked less what it has answered, against the least that this
-//! difference has been: that is exact for services that answer each request once, whatever was under way when the
-//! counting began, and does no harm for others.
+//! difference has been. For a service that answers each request once that is exact from the first moment on in which the
+//! member owed nothing while it was counted, whatever was under way when the counting began; for others it does no harm.
+//!
+//! Packets are counted, not understood, and two things cannot be told from others:
+//! - A member that has been behind by the same number of answers ever since before the counting began looks level. When the
+//!   conversation goes over, the new primary says so many once more, or what the old one was behind by is never heard.
+//! - A request that a member never answers (its socket overflowed) is owed for ever. Taking it for forgotten after a while
+//!   would be to take a late answer for a lost one; so the conversation waits for the end of the handover, and is cut off there.
 //!
 //! The counting begins a little before the handover, while the controller waits for its moment ([`watch`]). TCP has an
 //! account of its own ([`crate::tcp`]); of it only the connections that begin meanwhile stand here.
@@ -168,6 +174,45 @@ mod tests {
         turn.answer(1);
         turn.answer(0);
         assert!(turn.ask(5));
+    }
+
+    /// The bound that docs/design.md states: nothing tells this from a member that owes nothing.
+    #[test]
+    fn a_member_that_was_behind_all_along_looks_level_until_it_has_once_caught_up() {
+        let mut turn = Turn::first(1);
+        for _ in 0..10 {
+            // A client that waits for the primary: the standby answers what was asked before.
+            turn.answer(0);
+            turn.answer(1);
+            assert!(turn.is_level(), "it owes one");
+            turn.asked += 1;
+        }
+        turn.answer(1);
+        turn.answer(0);
+        turn.answer(1);
+        assert!(turn.is_level(), "now it does not");
+        turn.asked += 1;
+        turn.answer(0);
+        turn.answer(1);
+        turn.asked += 1;
+        turn.answer(0);
+        assert!(!turn.is_level(), "and from now on it is known");
+    }
+
+    /// Nor this one from a member that is late.
+    #[test]
+    fn a_request_that_is_never_answered_keeps_its_conversation_until_the_end() {
+        let mut turn = Turn::first(1);
+        turn.answer(0);
+        turn.answer(1);
+        // Slot 1 has lost one.
+        turn.asked += 1;
+        turn.answer(0);
+        for _ in 0..1000 {
+            assert!(!turn.ask(5));
+            turn.answer(0);
+            turn.answer(1);
+        }
     }
 
     #[derive(Clone, Copy, Debug)]

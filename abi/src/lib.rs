@@ -36,7 +36,7 @@ pub use role::RoleWord;
 /// Raise it with every change to a map structure, a counter's or event's number, the meaning of a field, what travels in
 /// front of a frame ([`tcp::plan::Plan`]), or what its MAC or mark ([`MARK`]) says. A controller refuses to adopt a data
 /// plane of another version.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// `skb->mark` of frames that hotpair itself puts onto a tap's egress path, so that `to_guest_from_host` tells them
 /// from what the host's own stack sends.

@@ -98,8 +98,8 @@ pub struct Pair {
     pub since_ns: [u64; 2],
     /// How long the standby may be late with a TCP connection before nothing waits for it, nanoseconds.
     pub lag_limit_ns: u64,
-    /// How long a FIN or RST waits for the other member's, nanoseconds.
-    pub close_limit_ns: u64,
+    /// Until when a planned switchover drains at most, CLOCK_BOOTTIME nanoseconds ([`crate::RoleWord::in_force`]).
+    pub handover_until_ns: u64,
     /// Written by the programs: the epoch in which the latch has tripped and not all TCP connections stand in `TURNED` yet to be
     /// told of it, with [`REST`]; 0 none.
     pub untold_epoch: u64,

@@ -25,6 +25,10 @@ const MUTED: u64 = 1 << 4;
 const MIRROR: u64 = 1 << 6;
 const PROTECT: u64 = 1 << 7;
 const GATE: u64 = 1 << 8;
+/// So long a planned switchover may drain, nanoseconds: the longest `handover` of the configuration, and a second for the
+/// controller.
+pub const HANDOVER_LIMIT_NS: u64 = 2_000_000_000;
+
 const EPOCH_SHIFT: u32 = 16;
 const FLAGS: u64 = (1 << EPOCH_SHIFT) - 1;
 
@@ -115,6 +119,15 @@ impl RoleWord {
     #[must_use]
     pub const fn handover(self) -> bool {
         self.has(HANDOVER)
+    }
+
+    /// The word as it is to be acted upon: a handover that nobody has ended in time is none, the old primary serves on. Its
+    /// controller is dead, and nobody else takes that bit back, which keeps the latch and the gate's watchdog off. The clock
+    /// is only asked during a handover.
+    #[inline(always)]
+    #[must_use]
+    pub fn in_force(self, handover_until_ns: u64, now_ns: impl FnOnce() -> u64) -> Self {
+        if self.handover() && now_ns() > handover_until_ns { self.with_handover(false) } else { self }
     }
 
     /// Sets whether a planned switchover drains.
@@ -208,6 +221,14 @@ impl core::fmt::Debug for RoleWord {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_handover_that_nobody_ends_is_none_after_its_time() {
+        let word = RoleWord::new(Epoch(3), Slot::One).with_held(true).with_gate(true);
+        assert_eq!(word.in_force(0, || unreachable!("no handover, no clock")), word);
+        assert_eq!(word.with_handover(true).in_force(10, || 10), word.with_handover(true));
+        assert_eq!(word.with_handover(true).in_force(10, || 11), word);
+    }
 
     proptest! {
         #[test]

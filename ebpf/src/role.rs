@@ -18,7 +18,10 @@ pub fn now_ns() -> u64 {
 #[inline(always)]
 pub fn word(pair: *mut Pair) -> RoleWord {
     // SAFETY: `pair` points into the array map; the controller stores the word with one aligned store.
-    RoleWord(unsafe { (&raw const (*pair).role).read_volatile() })
+    let word = RoleWord(unsafe { (&raw const (*pair).role).read_volatile() });
+    // SAFETY: as above.
+    let until = unsafe { (&raw const (*pair).handover_until_ns).read_volatile() };
+    word.in_force(until, now_ns)
 }
 
 /// The epoch in which the latch has tripped.

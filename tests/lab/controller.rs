@@ -1,13 +1,19 @@
 //! The controller comes and goes; the data plane does not care, and nothing is forgotten.
 
-use std::time::Duration;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use hotpair_tests::lab::{Lab, PAIR};
+use anyhow::{Context, Result, ensure};
+use aya::maps::Array;
+use hotpair_abi::RoleWord;
+use hotpair_abi::maps::Pair;
+use hotpair_tests::lab::{Lab, Latch, PAIR};
 use hotpair_tests::netns::run;
 use hotpair_tests::wait::wait_until;
 
 use crate::scenario::{SOON, answered_within, fail_over, load, patient, protected};
+use crate::takeover::{hasty, open};
 
 #[test]
 fn a_killed_controller_costs_no_packet_and_finds_everything_again() -> Result<()> {
@@ -126,6 +132,40 @@ fn cleanup_leaves_nothing_in_the_kernel() -> Result<()> {
     ensure!(!links.contains("hpweb"), "taps: {links}");
     ensure!(!links.contains("xdp"), "programs: {links}");
     // And it can begin again.
+    lab.start_controller()?;
+    lab.wait_protected()?;
+    Ok(())
+}
+
+#[test]
+fn a_controller_that_dies_within_a_switchover_leaves_no_client_waiting() -> Result<()> {
+    let name = "a_controller_that_dies_within_a_switchover_leaves_no_client_waiting";
+    let builder = hasty().handover(Duration::from_secs(1));
+    let Some(mut lab) = protected(name, builder)? else { return Ok(()) };
+    let (old, new) = (lab.primary()?, lab.standby()?);
+    let mut conversation = open(&lab, false)?;
+    conversation.upload(1 << 20)?;
+    let mut asked = UnixStream::connect(lab.socket())?;
+    write!(asked, "POST /v1/pairs/{PAIR}/switchover HTTP/1.1\r\nHost: hotpair\r\nContent-Length: 0\r\n\r\n")?;
+    let pairs = Array::<_, Pair>::try_from(lab.array("PAIRS")?)?;
+    let word = || pairs.get(&0, 0).map(|pair| RoleWord(pair.role)).unwrap_or_default();
+    wait_until("the switchover to begin", SOON, || word().handover())?;
+    lab.kill_controller();
+    ensure!(word().handover(), "it was over before the controller died");
+    // The gate's watchdog is off in a switchover, and so is the latch; nobody is there to end it.
+    new.freeze()?;
+    let begun = Instant::now();
+    conversation.upload(1 << 20).context("while the new one stands still")?;
+    open(&lab, true)?.upload(1000)?;
+    ensure!(begun.elapsed() < Duration::from_secs(6), "it took {:?}", begun.elapsed());
+    ensure!(word().handover(), "the word is as its writer has left it");
+    // And now the latch.
+    new.thaw()?;
+    let latch = Latch::watch(&lab)?;
+    std::thread::sleep(Duration::from_secs(1));
+    old.freeze()?;
+    wait_until("the latch to trip", Duration::from_secs(10), || latch.has_tripped())?;
+    open(&lab, false)?.increment()?;
     lab.start_controller()?;
     lab.wait_protected()?;
     Ok(())

@@ -1,6 +1,9 @@
 //! A switchover that drains, on the real path: requests and answers while the role word goes there and back.
 
+use std::time::Duration;
+
 use hotpair_abi::count::Counter;
+use hotpair_abi::role::HANDOVER_LIMIT_NS;
 use hotpair_abi::{Epoch, Slot};
 
 use crate::bench::{Bench, WEB, alone};
@@ -78,6 +81,32 @@ fn an_answer_under_way_when_the_handover_begins_still_leaves() {
         }
         bench.client.expect("the old one's answer", &on_the_wire(&answer(b"slow answer")));
         assert_eq!(bench.client.sees(|frame| frame.ends_with(b"slow answer")), None, "twice");
+    });
+}
+
+/// A handover that nobody ends is over after its time: the old primary answers everybody, and the latch may trip again.
+#[test]
+fn a_handover_that_nobody_ends_is_taken_back() {
+    alone(|| {
+        let bench = Bench::new();
+        let word = Bench::word().with_epoch(Epoch(36)).with_handover(true);
+        bench.plane.set_role(WEB, word);
+        let heard = |what: &[u8]| {
+            bench.client.send(&question(what));
+            for slot in Slot::BOTH {
+                bench.tap(WEB, slot).receive("the question", |frame| frame.ends_with(what));
+                bench.tap(WEB, slot).send(&answer(&[what, &[b'0' + slot as u8]].concat()));
+            }
+            bench
+                .client
+                .receive("an answer", |frame| frame[..frame.len() - 1].ends_with(what))
+                .last()
+                .copied()
+        };
+        assert_eq!(heard(b"within"), Some(b'1'), "it has gone over");
+        std::thread::sleep(Duration::from_nanos(HANDOVER_LIMIT_NS));
+        assert_eq!(heard(b"after"), Some(b'0'));
+        assert_eq!(heard(b"within"), Some(b'0'), "that one, too");
     });
 }
 

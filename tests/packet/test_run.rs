@@ -100,16 +100,19 @@ pub(crate) fn tc(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, mark: u32)
     Ran { mark, ..ran }
 }
 
+/// How often a program is run to see what that costs.
+pub(crate) const TIMES: u32 = 200_000;
+
 /// Nanoseconds that an XDP program takes for a frame that it does not change.
 pub(crate) fn xdp_cost(program: BorrowedFd<'_>, frame: &[u8]) -> u32 {
     let mut context = [0u8; XDP_MD];
     context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
-    repeat(program, frame, &mut context, 200_000).1
+    repeat(program, frame, &mut context, TIMES).1
 }
 
 /// Nanoseconds that a TC program takes for a frame that it does not change.
 pub(crate) fn tc_cost(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32) -> u32 {
     let mut context = [0u8; SK_BUFF];
     context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
-    repeat(program, frame, &mut context, 200_000).1
+    repeat(program, frame, &mut context, TIMES).1
 }

@@ -287,6 +287,13 @@ impl Conversation {
         std::mem::take(&mut self.gaps).into_iter().map(|(_, gap)| gap).max().unwrap_or_default()
     }
 
+    /// The longest time without progress that ended between this moment and that one.
+    #[must_use]
+    pub fn gap_within(&self, moment: Instant, until: Instant) -> Duration {
+        let within = self.gaps.iter().filter(|(end, _)| *end > moment && *end <= until);
+        within.map(|(_, gap)| *gap).max().unwrap_or_default()
+    }
+
     /// The longest time without progress that was not over at this moment.
     #[must_use]
     pub fn gap_since(&self, moment: Instant) -> Duration {

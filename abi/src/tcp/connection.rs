@@ -300,6 +300,10 @@ const _: () = {
     assert!(size_of::<Tuple>() == 48);
 };
 
+/// How long a FIN or RST of the primary waits for the standby's, nanoseconds: longer than any detection of a dead server
+/// takes, and short enough for a client that waits for the end of an answer.
+pub const CLOSE_LIMIT_NS: u64 = 5_000_000_000;
+
 /// What the programs know of the pair when they look at a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -15,7 +15,7 @@ pub mod turn;
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use hotpair_abi::maps::{Late, Pair, Tuple, Turned};
 use hotpair_abi::packet::{Bytes, Ip, Tags, protocol};
-use hotpair_abi::tcp::connection::{Connection, Scene};
+use hotpair_abi::tcp::connection::{CLOSE_LIMIT_NS, Connection, Scene};
 use hotpair_abi::tcp::edit::Edit;
 use hotpair_abi::tcp::from_member::Outcome;
 use hotpair_abi::tcp::nudge::Nudge;
@@ -203,8 +203,8 @@ pub fn scene(scratch: &mut Scratch, pair: *mut Pair, word: RoleWord, speaker: u3
         scene.since_ns[0] = (&raw const (*pair).since_ns[0]).read_volatile();
         scene.since_ns[1] = (&raw const (*pair).since_ns[1]).read_volatile();
         scene.lag_limit_ns = (&raw const (*pair).lag_limit_ns).read_volatile();
-        scene.close_limit_ns = (&raw const (*pair).close_limit_ns).read_volatile();
     }
+    scene.close_limit_ns = CLOSE_LIMIT_NS;
 }
 
 /// Writes into the scratch what is known of this pair now, for a connection that is looked at without a segment. Whether its

@@ -17,6 +17,8 @@ use crate::takeover::{open, patient};
 const TIMEOUT: Duration = Duration::from_millis(350);
 /// Half of the rounds must be far below what the shortest of all timers would take.
 const SHORT: Duration = Duration::from_millis(150);
+/// Who waits for a timer that was running when the primary died stands still for longer than this.
+const TIMER: Duration = Duration::from_millis(650);
 
 fn lab() -> Builder {
     // Patient: who is late with a connection for a moment, on a busy machine, is not to be taken for lost.
@@ -87,10 +89,14 @@ fn stalls_are_short(lab: &mut Lab, rounds: usize) -> Result<()> {
         }
     }
     let kinds = ["a download", "an upload", "requests", "what is reset", "a new connection"];
+    let mut timers = Vec::new();
     for (what, mut stalls) in kinds.into_iter().zip(stalls.into_iter().chain([resets, fresh])) {
         eprintln!("{what}: stalls after the latch had tripped {stalls:?}");
         stalls.sort();
         ensure!(stalls[stalls.len() / 2] < SHORT, "{what}: {stalls:?}");
+        timers.extend(stalls.into_iter().filter(|stall| *stall >= TIMER).map(|stall| (what, stall)));
     }
+    // One may be this machine's doing.
+    ensure!(timers.len() <= 1, "somebody waited for a timer more than once: {timers:?}");
     Ok(())
 }

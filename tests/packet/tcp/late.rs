@@ -345,15 +345,17 @@ fn a_controller_that_is_there_again_tells_the_connections_itself() {
 fn when_the_latch_trips_all_connections_of_the_pair_are_told_however_many_and_no_others() {
     /// More than the queue has room for.
     const MANY: usize = 20_000;
+    /// Rows of another pair, which the walk passes.
+    const STRANGERS: u32 = 100_000;
     alone(|| {
         let bench = Bench::new();
         carry(&bench);
         open_many(&bench, MANY);
-        strangers(DB, 100);
+        strangers(DB, STRANGERS);
         let told = bench.count(WEB, Counter::TcpTold);
         without_controller(&bench);
         let (mut beats, first) = trip_timed(&bench);
-        println!("the latch has tripped, and the connections are found, in {first:?}");
+        println!("the latch has tripped, and {MANY} connections are found beside {STRANGERS}, in {first:?}");
         let (begun, mut longest) = (Instant::now(), Duration::ZERO);
         while bench.count(WEB, Counter::TcpTold) - told < MANY as u64 {
             assert!(

@@ -33,6 +33,7 @@ pub(super) struct Plan {
     pub(super) compare: bool,
     pub(super) answer: &'static str,
     pub(super) lag_limit: Duration,
+    pub(super) handover: Duration,
     pub(super) keep_volumes: bool,
     pub(super) auto_replace: bool,
     pub(super) linger: Duration,
@@ -66,6 +67,7 @@ impl Default for Builder {
                 compare: true,
                 answer: "primary",
                 lag_limit: Duration::from_millis(10),
+                handover: Duration::from_millis(20),
                 keep_volumes: false,
                 auto_replace: true,
                 linger: Duration::from_secs(2),
@@ -233,6 +235,13 @@ impl Builder {
         self
     }
 
+    /// How long a switchover drains.
+    #[must_use]
+    pub fn handover(mut self, time: Duration) -> Self {
+        self.plan.handover = time;
+        self
+    }
+
     /// So many pairs whose members are a herd, instead of one with machines: [`Lab::herd`] brings it up.
     #[must_use]
     pub fn herd(mut self, pairs: usize) -> Self {
@@ -295,6 +304,7 @@ impl Plan {
         let _ = write!(
             text,
             "[[pair]]\nname = \"{}\"\nentry = [{}]\ntakeover = \"{}\"\nack = \"{}\"\ncompare = {}\nanswer = \"{}\"\nlag_limit = \"{}\"\n\
+             handover = \"{}\"\n\
              heartbeat = {{ source = \"{}\", interval = \"{}\", timeout = \"{}\", start = \"{}\" }}\n\
              replace = {{ auto = {}, release = \"{}\" }}\n",
             name,
@@ -304,6 +314,7 @@ impl Plan {
             self.compare,
             self.answer,
             humantime::format_duration(self.lag_limit),
+            humantime::format_duration(self.handover),
             self.source,
             humantime::format_duration(self.interval),
             humantime::format_duration(self.timeout),

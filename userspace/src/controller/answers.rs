@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{PairFacts, Shared, boottime, engine, flows, metrics, quiet, report};
+use super::{PairFacts, Shared, boottime, engine, flows, metrics, report};
 use crate::api::server::Answers;
 use crate::api::types::{Done, Flows, Record, Refusal, Show, Status};
-use crate::config::Takeover;
 use crate::pair;
 
 /// What the API is answered from.
@@ -80,13 +79,6 @@ impl Answers for Controller {
             });
         };
         let id = facts.id;
-        // Until the answer is there: then the switchover has ended.
-        let mut _watch = None;
-        if matches!(request, pair::Request::Switchover) && facts.config.takeover == Takeover::Mirror {
-            let plane = Arc::clone(&self.0.plane);
-            _watch = Some(quiet::Watch::begin(&plane, id));
-            let _ = tokio::task::spawn_blocking(move || quiet::wait(&plane, id)).await;
-        }
         let (answer, answered) = oneshot::channel();
         self.0.engine.ask(engine::Ask::Request { pair: id, request, answer });
         self.answer("request", answered).await?

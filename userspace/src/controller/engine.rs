@@ -350,6 +350,12 @@ impl Engine {
                     }
                 }
                 Action::ClearSigns(slot) => plane.clear_member(id, *slot),
+                Action::Watch { .. } => {
+                    plane.watch(id);
+                    // Who waits for the moment may come later.
+                    return true;
+                }
+                Action::Unwatch => plane.unwatch(id),
                 _ => return true,
             }
             false
@@ -373,10 +379,12 @@ impl Engine {
                 }
                 Action::Record(entry) => self.record(index, entry, at_ms, flip),
                 Action::Answer(id, answer) => self.answer(id, answer),
-                Action::Start { .. } | Action::Stop { .. } | Action::Release { .. } | Action::AskRunning => {
-                    execute::spawn(&self.shared, facts, action);
-                }
-                Action::SetRole(_) | Action::ClearSigns(_) => {}
+                Action::Watch { .. }
+                | Action::Start { .. }
+                | Action::Stop { .. }
+                | Action::Release { .. }
+                | Action::AskRunning => execute::spawn(&self.shared, facts, action),
+                Action::SetRole(_) | Action::ClearSigns(_) | Action::Unwatch => {}
             }
         }
     }

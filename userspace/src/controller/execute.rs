@@ -1,4 +1,4 @@
-//! What actions come to outside the engine: taps, members, the hypervisor's list.
+//! What actions come to outside the engine: taps, members, the hypervisor's list, the wait for a quiet moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use hotpair_abi::Slot;
 
 use super::turnstile::Turnstile;
-use super::{PairFacts, RunError, Shared, boottime, host_internal_ip, watch};
+use super::{PairFacts, RunError, Shared, boottime, host_internal_ip, quiet, watch};
 use crate::error::chain;
 use crate::hypervisor::MemberSpec;
 use crate::network::TapSpec;
@@ -76,6 +76,14 @@ pub(super) fn spawn(shared: &Arc<Shared>, facts: Arc<PairFacts>, action: Action)
         let shared = task;
         let (id, turns) = (facts.id, &shared.turns);
         let event = match action {
+            Action::Watch { since, until } => {
+                let plane = Arc::clone(&shared.plane);
+                let wait = move || quiet::wait(&plane, id, until);
+                match tokio::task::spawn_blocking(wait).await {
+                    Ok(true) => Event::Quiet { since },
+                    _ => return,
+                }
+            }
             Action::Start { slot, generation } => {
                 // The generation must be on the disk before anything carries it: after a power cut nothing is made
                 // twice. Those that are started together are saved together, before they wait for their turns.

@@ -17,6 +17,7 @@
 //! | `pairs.rs` | who is who: pairs by name, by row, by tap |
 //! | `priority.rs` | that the engine comes first |
 //! | `quiet.rs` | the right moment for a switchover |
+//! | `repeats.rs` | what comes again and again is told once, then summed up |
 //! | `report.rs` | status, show and history as the API tells them |
 //! | `scrape.rs` | where Prometheus asks |
 //! | `service.rs` | what the service manager is told |
@@ -42,6 +43,7 @@ mod nudge;
 mod pairs;
 pub(crate) mod priority;
 mod quiet;
+mod repeats;
 mod report;
 mod scrape;
 mod service;

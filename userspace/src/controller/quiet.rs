@@ -5,13 +5,12 @@
 //! new one was). So the data plane counts what each conversation is owed, from a little before on, and lets it go over in a
 //! moment in which it is owed nothing (`hotpair_abi::handover`). A handover does not last for ever, and what has not gone
 //! over by then must; so a planned change also waits a little for a moment in which both have answered all that they were
-//! asked.
+//! asked (`pair/switchover.rs` says how long).
 //!
 //! What a member owes is counted by the data plane: packets in minus packets out, against the lowest that this
-//! difference has been while it was watched. That is exact for services that give one answer to one request, and does
-//! no harm for others: whatever is found, the switchover begins before [`PATIENCE`] is over.
+//! difference has been while it was watched. Services that give one answer to one request are seen through by that, within
+//! the bounds that `hotpair_abi::handover` names; others come to no harm: the switchover does not wait for ever.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotpair_abi::PairId;
@@ -19,13 +18,12 @@ use hotpair_abi::count::Counter;
 
 use super::boottime;
 use crate::dataplane::Dataplane;
+use crate::pair::Nanos;
 
 /// So long is looked before the first conclusion: a member that owes for longer than this is not late but slow.
 const WATCH: Duration = Duration::from_millis(20);
 /// Between two looks.
 const PERIOD: Duration = Duration::from_micros(200);
-/// A switchover waits no longer than this.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the members owe, compared with the least they have owed.
 #[derive(Debug)]
@@ -58,27 +56,8 @@ fn is_level(plane: &Dataplane, id: PairId) -> bool {
     plane.connections(id).map_or(true, |all| all.iter().all(|(_, connection)| !connection.is_behind(&scene)))
 }
 
-/// While it lives, the data plane counts what each conversation of a pair is owed.
-pub(super) struct Watch {
-    plane: Arc<Dataplane>,
-    id: PairId,
-}
-
-impl Watch {
-    pub(super) fn begin(plane: &Arc<Dataplane>, id: PairId) -> Watch {
-        plane.watch(id);
-        Watch { plane: Arc::clone(plane), id }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.plane.unwatch(self.id);
-    }
-}
-
-/// Waits for the moment, on the calling thread.
-pub(super) fn wait(plane: &Dataplane, id: PairId) {
+/// Waits for the moment until then, on the calling thread; whether it has come.
+pub(super) fn wait(plane: &Dataplane, id: PairId, until: Nanos) -> bool {
     let began = Instant::now();
     let mut debts = Debts::new();
     loop {
@@ -86,15 +65,14 @@ pub(super) fn wait(plane: &Dataplane, id: PairId) {
         let answered =
             [Counter::ActiveSent, Counter::StandbySuppressed].map(|counter| plane.counter(id, counter));
         let asked = plane.counter(id, Counter::UplinkMirrored);
-        let (Ok(asked), [Ok(active), Ok(standby)]) = (asked, answered) else { return };
+        let (Ok(asked), [Ok(active), Ok(standby)]) = (asked, answered) else { return true };
         let none = debts.none_at(asked, [active, standby]);
-        let waited = began.elapsed();
-        if none && waited >= WATCH && is_level(plane, id) {
-            return;
+        if none && began.elapsed() >= WATCH && is_level(plane, id) {
+            return true;
         }
-        if waited >= PATIENCE {
-            tracing::debug!(?waited, "no quiet moment for a switchover: it begins all the same");
-            return;
+        if boottime() >= until {
+            tracing::debug!("no quiet moment for a switchover: it begins all the same");
+            return false;
         }
         std::thread::sleep(PERIOD);
     }

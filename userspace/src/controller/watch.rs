@@ -10,6 +10,7 @@ use hotpair_abi::{PairId, Slot};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::repeats::{self, Repeats};
 use super::{PairFacts, RunError, Shared, Troubles, execute, forget};
 use crate::config::Source;
 use crate::hypervisor::VmEvent;
@@ -122,8 +123,18 @@ fn watch_uplink(shared: &Shared, event: &LinkEvent) {
 }
 
 async fn watch_plane(shared: Arc<Shared>, mut events: crate::dataplane::Events) {
+    let mut repeats = Repeats::new();
+    let mut minute = tokio::time::interval(repeats::PERIOD);
     loop {
-        let event = events.next().await;
+        let event = tokio::select! {
+            event = events.next() => event,
+            _ = minute.tick() => {
+                for ((pair, kind), times) in repeats.sum_up() {
+                    sum_up(&shared, PairId(pair), kind, times);
+                }
+                continue;
+            }
+        };
         let name = shared.pairs.with_id(PairId(event.pair)).map(|facts| &facts.config.name);
         let Some(pair) = name else { continue };
         let slot = event.slot;
@@ -141,28 +152,49 @@ async fn watch_plane(shared: Arc<Shared>, mut events: crate::dataplane::Events) 
                 let address = address_text(&event);
                 tracing::error!(%pair, "somebody else on the uplink claims the entry address {address}");
             }
-            Some(Kind::GateOpened) => {
-                let connection = connection_text(&event);
-                tracing::warn!(
-                    %pair, slot,
-                    "the standby is late with the connection {connection}: acknowledgements do not wait for it until it \
-                     has caught up, and no more is told of it within a second (`tcp_gate_opened` counts)"
-                );
-            }
-            Some(Kind::GateClosed) => {
-                let connection = connection_text(&event);
-                tracing::info!(%pair, slot, "the standby has caught up with the connection {connection}");
-            }
-            Some(Kind::Diverged) => {
-                let connection = connection_text(&event);
-                tracing::warn!(
-                    %pair, slot,
-                    "the members have sent different bytes on the connection {connection}: a takeover will reset it \
-                     (`tcp_diverged` counts, `hotpair flows` lists)"
-                );
+            Some(kind @ (Kind::GateOpened | Kind::GateClosed | Kind::Diverged)) => {
+                tell_of_connection(pair, &event, kind, repeats.is_news((event.pair, event.kind)));
             }
             None => tracing::warn!(kind = event.kind, "the data plane reports something unknown"),
         }
+    }
+}
+
+fn tell_of_connection(pair: &str, event: &PlaneEvent, kind: Kind, is_news: bool) {
+    let (slot, connection) = (event.slot, connection_text(event));
+    let text = match kind {
+        Kind::GateOpened => format!(
+            "the standby is late with the connection {connection}: acknowledgements do not wait for it until it has caught \
+             up (`tcp_gate_opened` counts; what else comes of it is summed up once a minute)"
+        ),
+        Kind::GateClosed => format!("the standby has caught up with the connection {connection}"),
+        _ => format!(
+            "the members have sent different bytes on the connection {connection}: a takeover will reset it \
+             (`tcp_diverged` counts, `hotpair flows` lists; what else comes of it is summed up once a minute)"
+        ),
+    };
+    match kind {
+        _ if !is_news => tracing::debug!(%pair, slot, "{text}"),
+        Kind::GateClosed => tracing::info!(%pair, slot, "{text}"),
+        _ => tracing::warn!(%pair, slot, "{text}"),
+    }
+}
+
+/// What has come again since it was told, in one line. The data plane itself tells of each kind once a second at most.
+fn sum_up(shared: &Shared, pair: PairId, kind: u32, times: u64) {
+    let Some(facts) = shared.pairs.with_id(pair) else { return };
+    let pair = &facts.config.name;
+    match Kind::from_u32(kind) {
+        Some(Kind::GateOpened) => tracing::warn!(
+            %pair, times, "the standby was late with connections again (times: seconds; `tcp_gate_opened` has each)"
+        ),
+        Some(Kind::GateClosed) => tracing::info!(
+            %pair, times, "the standby has caught up with connections again (times: seconds; `tcp_gate_closed` has each)"
+        ),
+        _ => tracing::warn!(
+            %pair, times,
+            "the members have sent different bytes on more connections (times: seconds; `tcp_diverged` has each)"
+        ),
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use aya::maps::MapData;
 use hotpair_abi::maps::{PAIR_COMPARE, PAIR_FIRST, Tuple};
-use hotpair_abi::tcp::connection::{CLOSED, Connection, Scene};
+use hotpair_abi::tcp::connection::{CLOSE_LIMIT_NS, CLOSED, Connection, Scene};
 use hotpair_abi::{PairId, Slot, voice};
 
 use super::{Dataplane, DataplaneError, rows, sys};
@@ -79,7 +79,7 @@ impl Dataplane {
     pub fn scene(&self, id: PairId, now_ns: u64) -> Scene {
         let Some(row) = self.pairs.get(id.0) else { return Scene::default() };
         let row = rows::copy(row);
-        let word = self.role(id);
+        let word = self.role(id).in_force(row.handover_until_ns, || now_ns);
         let speaker = voice::active(word, row.tripped_epoch) as u32;
         Scene {
             speaker,
@@ -91,7 +91,7 @@ impl Dataplane {
             now_ns,
             since_ns: row.since_ns,
             lag_limit_ns: row.lag_limit_ns,
-            close_limit_ns: row.close_limit_ns,
+            close_limit_ns: CLOSE_LIMIT_NS,
         }
     }
 

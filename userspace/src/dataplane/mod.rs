@@ -14,6 +14,7 @@ use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use hotpair_abi::count::{Counter, PER_ROW};
 use hotpair_abi::handover;
 use hotpair_abi::maps::{Host, Member, Pair, Port};
+use hotpair_abi::role::HANDOVER_LIMIT_NS;
 use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
 use crate::config::XdpMode;
@@ -250,9 +251,14 @@ impl Dataplane {
     }
 
     /// Writes the pair's role word: one atomic store, effective with the next packet. A row that does not exist is
-    /// left alone.
+    /// left alone. A handover ends by itself after [`HANDOVER_LIMIT_NS`].
     pub fn set_role(&self, id: PairId, word: RoleWord) {
         if let Some(row) = self.pairs.get(id.0) {
+            if word.handover() {
+                let until = crate::controller::boottime() + HANDOVER_LIMIT_NS;
+                // SAFETY: a field of a mapped row.
+                unsafe { rows::word(&raw mut (*row).handover_until_ns) }.store(until, Ordering::Release);
+            }
             // SAFETY: a field of a mapped row.
             unsafe { rows::word(&raw mut (*row).role) }.store(word.0, Ordering::Release);
         }

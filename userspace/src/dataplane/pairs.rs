@@ -12,10 +12,6 @@ use hotpair_abi::{PairId, RoleWord, Slot, address_key, is_v4_key};
 use super::pins::Pins;
 use super::{Dataplane, DataplaneError, Maps, PairSetup, hear, put, rows, sys};
 
-/// How long a FIN or RST of the primary waits for the standby's: longer than any detection of a dead server takes, and
-/// short enough for a client that waits for the end of an answer.
-const CLOSE_LIMIT_NS: u64 = 5_000_000_000;
-
 fn key(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => address_key(v4.octets()),
@@ -112,7 +108,6 @@ impl Dataplane {
         unsafe {
             rows::word(&raw mut (*row).timeout_ns).store(timeout, Ordering::Release);
             rows::word(&raw mut (*row).lag_limit_ns).store(lag_limit, Ordering::Release);
-            rows::word(&raw mut (*row).close_limit_ns).store(CLOSE_LIMIT_NS, Ordering::Release);
             put(&raw mut (*row).mac, setup.mac);
             put(&raw mut (*row).name, name);
             rows::half(&raw mut (*row).flags).store(flags, Ordering::Release);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hotpair_abi::{Epoch, RoleWord, Slot};
 
-use super::{RequestId, Saved, Sign};
+use super::{Nanos, RequestId, Saved, Sign};
 use crate::api::types::{RecordKind, Refusal};
 
 /// What shall be done. In this order.
@@ -12,6 +12,16 @@ use crate::api::types::{RecordKind, Refusal};
 pub enum Action {
     /// Write the role word.
     SetRole(RoleWord),
+    /// Have what each conversation is owed be counted from now on, and say [`Event::Quiet`](super::Event::Quiet) in a
+    /// moment in which nobody is owed anything. The counting ends with the handover that goes by it.
+    Watch {
+        /// Names the occasion.
+        since: Nanos,
+        /// Nobody waits for that moment any longer.
+        until: Nanos,
+    },
+    /// No handover comes of it: nothing is counted any more.
+    Unwatch,
     /// Tell the uplink's neighbours where the entry addresses are.
     Announce,
     /// Write what must survive, before anything after this is done.

@@ -74,6 +74,11 @@ pub enum Event {
         /// Why it failed.
         result: Result<(), String>,
     },
+    /// Neither member owes anybody an answer: what an [`Action::Watch`](super::Action::Watch) has waited for.
+    Quiet {
+        /// As in the action.
+        since: Nanos,
+    },
     /// The operator asks.
     Request(RequestId, Request),
     /// Time has passed.

@@ -160,6 +160,7 @@ impl State {
     /// Looks at both members and draws the conclusions that need no asking.
     pub(super) fn judge(&mut self, now: Nanos, actions: &mut Vec<Action>) {
         self.watch_starts(now, actions);
+        self.finish_preparation(now, actions);
         self.finish_handover(now, actions);
         if self.paused {
             return;

@@ -71,6 +71,17 @@ impl Settings {
     }
 }
 
+/// A planned switchover that waits for its moment, while what each conversation is owed is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preparation {
+    /// When the counting began; names the occasion.
+    pub since: Nanos,
+    /// When it begins at the latest.
+    pub until: Nanos,
+    /// Who asked; none when the primary said that it stops.
+    pub request: Option<RequestId>,
+}
+
 /// A planned switchover that drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
@@ -99,6 +110,8 @@ pub struct State {
     pub paused: bool,
     /// The two places.
     pub places: [Place; 2],
+    /// A planned switchover that has not begun yet.
+    pub preparation: Option<Preparation>,
     /// A planned switchover under way.
     pub handover: Option<Handover>,
     /// The role word as last written.
@@ -203,6 +216,7 @@ pub fn step(mut state: State, event: Event, now: Nanos) -> (State, Vec<Action>) 
         Event::Released { slot, generation, result } => {
             state.released(slot, generation, result, now, &mut actions);
         }
+        Event::Quiet { since } => state.quiet(since, now),
         Event::Request(id, request) => state.request(id, request, now, &mut actions),
         Event::Tick => {}
     }

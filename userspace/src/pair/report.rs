@@ -135,6 +135,7 @@ impl State {
         let calm = self.health.protection == Protection::Protected
             && self.held
             && !self.paused
+            && self.preparation.is_none()
             && self.handover.is_none()
             && (tripped == Epoch(0) || tripped != self.epoch);
         if !calm {
@@ -164,8 +165,9 @@ impl State {
     pub fn next_look(&self, now: Nanos) -> Nanos {
         let timeout = nanos(self.settings.timeout);
         let mut next = now + GLANCE;
-        if let Some(handover) = self.handover {
-            next = next.min(handover.until);
+        for until in [self.preparation.map(|p| p.until), self.handover.map(|h| h.until)].into_iter().flatten()
+        {
+            next = next.min(until);
         }
         for slot in Slot::BOTH {
             let place = self.place(slot);

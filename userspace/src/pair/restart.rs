@@ -93,6 +93,7 @@ impl State {
             held: live.is_some_and(RoleWord::held),
             paused: saved.paused,
             places: [place(Slot::Zero), place(Slot::One)],
+            preparation: None,
             handover: None,
             word: live.unwrap_or_default(),
             active_since: now,

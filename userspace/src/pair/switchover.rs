@@ -1,15 +1,21 @@
 //! What the operator asks for, and the planned way from one member to the other.
 //!
-//! A switchover drains: for a moment the old primary still answers what it was asked before, and the new one already
-//! answers what arrives from now on. Each answer leaves exactly once.
+//! A switchover is prepared: what each conversation is owed is counted, and a moment is waited for in which nobody is owed
+//! anything. Then it drains: for a moment the old primary still answers what it was asked before, and the new one already
+//! answers what arrives from now on. Each answer leaves exactly once. One at a time: there is one count for a pair.
 
 use std::time::Duration;
 
 use hotpair_abi::heartbeat;
 
 use super::judge::{Failure, nanos};
-use super::{Action, Entry, Handover, Nanos, Phase, Request, RequestId, Sign, State};
+use super::{Action, Entry, Handover, Nanos, Phase, Preparation, Request, RequestId, Sign, State};
 use crate::api::types::{RecordKind, Refusal};
+
+/// A switchover waits no longer than this for a quiet moment.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// One away from a primary that says it stops waits no longer than this: nobody knows for how long that still answers.
+const HASTE: Duration = Duration::from_millis(100);
 
 fn refuse(what: &str, why: impl Into<String>, way_out: &str) -> Refusal {
     Refusal { what: what.to_owned(), why: why.into(), way_out: way_out.to_owned() }
@@ -18,7 +24,7 @@ fn refuse(what: &str, why: impl Into<String>, way_out: &str) -> Refusal {
 impl State {
     pub(super) fn request(&mut self, id: RequestId, request: Request, now: Nanos, actions: &mut Vec<Action>) {
         let answer = match request {
-            Request::Switchover => match self.begin_switchover(id, now) {
+            Request::Switchover => match self.begin_switchover(id, now, actions) {
                 // Answered when it has ended.
                 Ok(()) => return,
                 Err(refusal) => Err(refusal),
@@ -33,16 +39,21 @@ impl State {
         actions.push(Action::Answer(id, answer));
     }
 
-    fn begin_switchover(&mut self, id: RequestId, now: Nanos) -> Result<(), Refusal> {
+    fn begin_switchover(
+        &mut self,
+        id: RequestId,
+        now: Nanos,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
         const WHAT: &str = "switchover";
-        if self.handover.is_some() {
+        if self.preparation.is_some() || self.handover.is_some() {
             return Err(refuse(WHAT, "another one is under way", "wait for it to end"));
         }
         if !self.held {
             return Err(refuse(WHAT, "no member serves yet", "see `hotpair status`"));
         }
         self.standby_ready(WHAT, now)?;
-        self.begin_handover(Some(id), now);
+        self.prepare_handover(Some(id), now, actions);
         Ok(())
     }
 
@@ -115,18 +126,59 @@ impl State {
         Ok(format!("slot {slot} is being replaced"))
     }
 
-    pub(super) fn begin_handover(&mut self, request: Option<RequestId>, now: Nanos) {
+    fn prepare_handover(&mut self, request: Option<RequestId>, now: Nanos, actions: &mut Vec<Action>) {
+        if !self.settings.mirror {
+            // The standby was asked nothing.
+            self.begin_handover(request, now);
+            return;
+        }
+        let patience = if request.is_some() { PATIENCE } else { HASTE };
+        let (since, until) = (now, now + nanos(patience));
+        self.preparation = Some(Preparation { since, until, request });
+        actions.push(Action::Watch { since, until });
+    }
+
+    /// Nobody is owed anything: what was waited for since then need not wait any longer.
+    pub(super) fn quiet(&mut self, since: Nanos, now: Nanos) {
+        if let Some(preparation) = self.preparation.as_mut().filter(|preparation| preparation.since == since)
+        {
+            preparation.until = now;
+        }
+    }
+
+    /// Begins a handover whose moment has come, unless nobody can take over any more, or nobody wants it.
+    pub(super) fn finish_preparation(&mut self, now: Nanos, actions: &mut Vec<Action>) {
+        let Some(Preparation { request, .. }) =
+            self.preparation.take_if(|preparation| now >= preparation.until)
+        else {
+            return;
+        };
+        let wanted = request.is_some() || (self.primary_stops() && !self.paused);
+        match self.standby_ready("switchover", now) {
+            Ok(()) if wanted => self.begin_handover(request, now),
+            ready => {
+                actions.push(Action::Unwatch);
+                actions
+                    .extend(request.zip(ready.err()).map(|(id, refusal)| Action::Answer(id, Err(refusal))));
+            }
+        }
+    }
+
+    fn begin_handover(&mut self, request: Option<RequestId>, now: Nanos) {
         let until = now + nanos(self.settings.handover);
         self.handover = Some(Handover { until, request, epoch_before: self.epoch });
         self.epoch = self.epoch.next();
     }
 
+    fn primary_stops(&self) -> bool {
+        self.place(self.active).signs.state == Some(heartbeat::State::Stopping)
+    }
+
     /// A primary that says it stops is not waited for until it is silent.
     pub(super) fn hand_over_if_stopping(&mut self, now: Nanos, actions: &mut Vec<Action>) {
-        let stopping = self.place(self.active).signs.state == Some(heartbeat::State::Stopping);
-        if stopping && self.handover.is_none() && self.is_candidate(self.active.other(), now) {
-            self.begin_handover(None, now);
-            self.finish_handover(now, actions);
+        let under_way = self.preparation.is_some() || self.handover.is_some();
+        if self.primary_stops() && !under_way && self.is_candidate(self.active.other(), now) {
+            self.prepare_handover(None, now, actions);
         }
     }
 
@@ -174,9 +226,10 @@ impl State {
         }
     }
 
-    /// A failover comes in the middle of a handover and ends where that would have.
+    /// A failover comes in the middle of a handover, or before it, and ends where that would have.
     pub(super) fn handover_overtaken(&mut self, actions: &mut Vec<Action>) {
-        if let Some(Handover { request: Some(id), .. }) = self.handover.take() {
+        let prepared = self.preparation.take().and_then(|preparation| preparation.request);
+        if let Some(id) = self.handover.take().map_or(prepared, |handover| handover.request) {
             let text = format!("slot {} serves: the old primary failed on the way", self.active.other());
             actions.push(Action::Answer(id, Ok(text)));
         }

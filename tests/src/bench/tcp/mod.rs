@@ -5,11 +5,15 @@
 //! | --- | --- |
 //! | `client.rs` | the measuring clients: bulk and requests |
 //! | `ways.rs` | the ways from the client to a member that are compared, each in a lab of its own |
-//! | `stalls.rs` | failovers, and how long each connection stood still |
+//! | `failure.rs` | a primary that falls silent while connections are open |
+//! | `stalls.rs` | how long each connection stood still then |
+//! | `first.rs` | how long a request waited then with `answer = "first"` |
 //! | `segments.rs` | segments a second through the programs alone, beside datagrams |
 //! | `programs.rs` | nanoseconds of each program, by the kernel's account |
 
 mod client;
+mod failure;
+mod first;
 mod programs;
 mod segments;
 mod stalls;
@@ -166,7 +170,9 @@ pub fn run(options: &Options, machine: Machine) -> Result<Sheet> {
             [(5, options.failovers), (50, options.failovers), (1000, options.slow_failovers)]
         {
             if rounds > 0 {
-                stalls::measure(&mut sheet, Duration::from_millis(timeout), rounds, options.pace)?;
+                let timeout = Duration::from_millis(timeout);
+                stalls::measure(&mut sheet, timeout, rounds, options.pace)?;
+                first::measure(&mut sheet, timeout, rounds)?;
             }
         }
     }

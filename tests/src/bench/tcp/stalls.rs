@@ -5,19 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hotpair::api::types::RecordKind;
 
-use crate::bench::failover::last_beat;
+use super::failure::{self, Failing, Moment, ms, was_reset};
 use crate::bench::{Preferred, Series, Sheet, say};
-use crate::interrupt;
-use crate::lab::{Lab, boottime};
+use crate::lab::Lab;
 use crate::stream::{Conversation, PORT};
 
 /// Between an answer and the next request: what is measured must not take the time of who is to notice the fault.
-const THINKING: Duration = Duration::from_micros(200);
+pub(super) const THINKING: Duration = Duration::from_micros(200);
+
+/// So long before the fault is looked at, too.
+const BEFORE: Duration = Duration::from_millis(50);
 
 /// What a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ struct Round {
 /// How long a client stood still, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
+    /// The longest time without progress in the last [`BEFORE`] the fault: as fine as this client can be measured.
+    before: f64,
     /// The longest time without progress that was not over when the fault came.
     gap: f64,
     /// The longest time without progress after the decision to fail over.
@@ -60,27 +63,12 @@ struct Stall {
 pub(super) fn measure(sheet: &mut Sheet, timeout: Duration, of: u32, pace: u64) -> Result<()> {
     let name = format!("timeout {}", humantime::format_duration(timeout));
     let lab = Lab::builder().quiet().carries_tcp().heartbeat(timeout / 5, timeout).start()?;
-    let (mut rounds, mut again) = (Vec::new(), 0);
-    while rounds.len() < of as usize {
-        let number = rounds.len() as u32 + 1;
-        let Some(round) = round(&lab, number, pace).with_context(|| format!("{name}: round {number}"))?
-        else {
-            again += 1;
-            ensure!(again <= 10 + of, "this machine is too busy: members fall silent by themselves");
-            say("this machine is so busy that a member fell silent by itself; the round is done again");
-            continue;
-        };
-        if number == 1 || number == of || number.is_multiple_of(10) {
-            let gap =
-                |stall: Option<Stall>| stall.map_or("none".to_owned(), |stall| format!("{:.1}", stall.gap));
-            let gaps = round.stalls.map(gap).join(", ");
-            say(format_args!(
-                "{name}: round {number} of {of}: detected after {:.1} ms, gaps {gaps} ms",
-                ms(round.detection)
-            ));
-        }
-        rounds.push(round);
-    }
+    let line = |round: &Round| {
+        let gap = |stall: Option<Stall>| stall.map_or("none".to_owned(), |stall| format!("{:.1}", stall.gap));
+        let gaps = round.stalls.map(gap).join(", ");
+        format!("detected after {:.1} ms, gaps {gaps} ms", ms(round.detection))
+    };
+    let (rounds, again) = failure::rounds(&name, of, |number| round(&lab, number, pace), line)?;
     let series =
         |what: &str, values: Vec<f64>| Series { values, ..Series::new(format!("{name}: {what}"), "ms") };
     let mut all = vec![series("detection", rounds.iter().map(|round| ms(round.detection)).collect())];
@@ -97,14 +85,13 @@ pub(super) fn measure(sheet: &mut Sheet, timeout: Duration, of: u32, pace: u64) 
         let of = |what, figure: fn(&Stall) -> f64| {
             series(&format!("{}, {what}", doing.name()), stalls.iter().map(figure).collect())
         };
-        all.extend([of("gap", |stall| stall.gap), of("stall beyond detection", |stall| stall.beyond)]);
+        all.extend([
+            of("gap", |stall| stall.gap),
+            of("stall beyond detection", |stall| stall.beyond),
+            of("gap in 50 ms without a fault", |stall| stall.before),
+        ]);
     }
-    if again > 0 {
-        all.push(Series {
-            values: vec![again.into()],
-            ..Series::new(format!("{name}: rounds done again"), "rounds")
-        });
-    }
+    all.extend(failure::again(&name, again));
     all.extend(resets);
     for one in &all {
         sheet.add(one, &[])?;
@@ -112,15 +99,9 @@ pub(super) fn measure(sheet: &mut Sheet, timeout: Duration, of: u32, pace: u64) 
     Ok(())
 }
 
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
 /// One failover; `None` if the pair has failed over by itself before.
 fn round(lab: &Lab, number: u32, pace: u64) -> Result<Option<Round>> {
-    let before = lab.wait_protected()?;
-    let primary = before.primary.context("a protected pair has a primary")?;
-    let (old, survivor) = (lab.machine(primary)?, 1 - primary);
+    let failing = Failing::new(lab)?;
     let to = SocketAddr::new(lab.client().entry(false)?, PORT);
     let over = Arc::new(AtomicBool::new(false));
     let clients = {
@@ -129,26 +110,16 @@ fn round(lab: &Lab, number: u32, pace: u64) -> Result<Option<Round>> {
         let _first = Preferred::from_now_on();
         Doing::ALL.map(|doing| client(doing, to, &over, pace))
     };
-    // Another phase of the heartbeat each time.
-    interrupt::pause(Duration::from_millis(100) + Duration::from_micros(u64::from(number) * 137 % 5000))?;
-    let mut disturbed = lab.pair()?.epoch != before.epoch;
-    let (fault_at, fault_ns) = (Instant::now(), boottime());
-    if let Err(error) = old.freeze() {
-        // It has failed by itself in this very moment, and is gone.
-        disturbed |= lab.pair()?.epoch != before.epoch;
-        ensure!(disturbed, error);
-    }
-    let last_beat = last_beat(lab, old.slot())?;
-    // Or it is another one's already, on a machine that is busy.
-    disturbed |= lab.machine(old.slot()).is_ok_and(|machine| machine.generation() != old.generation());
-    let after = lab.wait_pair("the survivor to serve", |pair| pair.epoch > before.epoch)?;
-    // What comes after the first sign of life is the connection's life, too: a second pause counts.
-    interrupt::pause(Duration::from_millis(250))?;
+    let failure = failing.fail(number, |old| {
+        let began = Moment::now();
+        old.freeze()?;
+        Ok(began)
+    })?;
     over.store(true, Ordering::Relaxed);
     let mut conversations = [None, None, None];
     for ((client, kept), doing) in clients.into_iter().zip(&mut conversations).zip(Doing::ALL) {
         let conversation = client?.join().ok().context("a client panicked")?;
-        if disturbed {
+        if failure.is_none() {
             continue;
         }
         match conversation {
@@ -159,28 +130,13 @@ fn round(lab: &Lab, number: u32, pace: u64) -> Result<Option<Round>> {
             Err(error) => return Err(error.context(format!("the {}", doing.name()))),
         }
     }
-    if disturbed || after.primary != Some(survivor) {
-        return Ok(None);
-    }
-    let record = lab.history()?.into_iter().rev().find(|record| {
-        record.kind == RecordKind::Failover
-            && record.epoch_after > before.epoch
-            && record.epoch_after <= after.epoch
-    });
-    let detected = record.and_then(|record| record.detect_us).context("the history does not tell of it")?;
-    let detection = Duration::from_nanos((last_beat + detected * 1000).saturating_sub(fault_ns));
-    let decided = fault_at + detection;
+    let Some(failure) = failure else { return Ok(None) };
     let stall = |conversation: Conversation| Stall {
-        gap: ms(conversation.gap_since(fault_at)),
-        beyond: ms(conversation.gap_after(decided)),
+        before: ms(conversation.gap_within(failure.at - BEFORE, failure.at)),
+        gap: ms(conversation.gap_since(failure.at)),
+        beyond: ms(conversation.gap_after(failure.decided())),
     };
-    Ok(Some(Round { detection, stalls: conversations.map(|kept| kept.map(stall)) }))
-}
-
-/// Anything else is a broken promise.
-fn was_reset(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionReset)
+    Ok(Some(Round { detection: failure.detection, stalls: conversations.map(|kept| kept.map(stall)) }))
 }
 
 /// A client that goes on until it is over, and then hands out its conversation.
@@ -192,7 +148,7 @@ fn client(
 ) -> Result<JoinHandle<Result<Conversation>>> {
     let mut conversation = Conversation::open(to, Duration::from_secs(5))?;
     if doing == Doing::Upload {
-        conversation.hold_little(128 << 10)?;
+        conversation.hold_little(16 << 10)?;
     }
     if pace > 0 {
         conversation.come_first()?;

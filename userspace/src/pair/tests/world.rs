@@ -37,6 +37,10 @@ pub(super) struct World {
     pub(super) starts_fail: Option<&'static str>,
     pub(super) boot: Nanos,
     pub(super) latency: Nanos,
+    /// How long it takes until nobody is owed an answer.
+    pub(super) quiet_after: Nanos,
+    /// The epoch in which the data plane counts what conversations are owed.
+    pub(super) watched: Option<Epoch>,
     /// Operations under way: when they end.
     pub(super) under_way: Vec<(Nanos, Action)>,
     pub(super) saved: Option<Saved>,
@@ -79,6 +83,8 @@ impl World {
             starts_fail: None,
             boot: 3 * SECOND,
             latency: 40 * MS,
+            quiet_after: 20 * MS,
+            watched: None,
             under_way: Vec::new(),
             saved: None,
             history: Vec::new(),
@@ -114,6 +120,10 @@ impl World {
                     {
                         assert!(word.epoch() > self.word.epoch(), "roles changed within an epoch: {word:?}");
                     }
+                    if word.handover() && !self.word.handover() && word.mirror() {
+                        let prepared = self.watched.map(Epoch::next);
+                        assert_eq!(prepared, Some(word.epoch()), "a handover that nothing was counted for");
+                    }
                     for slot in Slot::BOTH {
                         // A place is heard again only when nothing is in it that could speak for an old generation.
                         if self.word.muted(slot) && !word.muted(slot) {
@@ -121,6 +131,14 @@ impl World {
                         }
                     }
                     self.word = word;
+                }
+                Action::Watch { .. } => {
+                    assert_ne!(self.watched, Some(self.word.epoch()), "a count was begun anew");
+                    self.watched = Some(self.word.epoch());
+                    self.under_way.push((self.now + self.quiet_after, action));
+                }
+                Action::Unwatch => {
+                    assert_eq!(self.watched.take(), Some(self.word.epoch()), "nobody counts");
                 }
                 Action::Announce => self.announced += 1,
                 Action::Save(saved) => {
@@ -231,6 +249,7 @@ impl World {
                 };
                 self.feed(Event::Released { slot, generation, result });
             }
+            Action::Watch { since, .. } => self.feed(Event::Quiet { since }),
             Action::AskRunning if self.hypervisor_up => {
                 let list = Slot::BOTH
                     .into_iter()
