@@ -1,14 +1,17 @@
 //! A service that answers with random bytes.
 
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use hotpair_tests::line::Faults;
 use hotpair_tests::stream::{Conversation, PORT};
 use hotpair_tests::wait::wait_until;
 
 use super::{DIVERGED, SOON, counter, flows, is_reset, kill};
 use crate::scenario::protected;
 use crate::takeover::{open, patient};
+use crate::tcp::forgotten::rows;
 
 #[test]
 fn members_that_answer_differently_are_noticed_and_their_connection_is_reset() -> Result<()> {
@@ -68,4 +71,35 @@ fn a_difference_too_young_to_be_noticed_is_not_heard_either() -> Result<()> {
     kill(&lab)?;
     is_reset(token.random(16))?;
     equal.increment()
+}
+
+#[test]
+fn of_an_answer_lost_with_its_primary_nothing_of_the_other_one_is_heard() -> Result<()> {
+    let name = "of_an_answer_lost_with_its_primary_nothing_of_the_other_one_is_heard";
+    let Some(lab) = protected(name, patient().cable())? else { return Ok(()) };
+    for v6 in [false, true, false] {
+        lab.wait_protected()?;
+        let mut client = {
+            let _inside = lab.client().netns().enter()?;
+            TcpStream::connect(SocketAddr::new(lab.client().entry(v6)?, PORT))?
+        };
+        client.set_read_timeout(Some(SOON))?;
+        // The answer, the first on this connection, is lost, and the primary dies before it can say it again.
+        lab.set_lines(Faults::NONE, Faults { lost: 1000, ..Faults::NONE })?;
+        client.write_all(b"RAND 9000\n")?;
+        let port = client.local_addr()?.port();
+        wait_until("the primary to have answered", SOON, || {
+            let row = rows(&lab).ok().and_then(|rows| rows.get(&port).map(|(_, row)| *row));
+            row.is_some_and(|row| row.out.nxt.wrapping_sub(row.half[row.base as usize & 1].isn) == 9001)
+        })?;
+        lab.primary()?.kill()?;
+        lab.set_lines(Faults::NONE, Faults::NONE)?;
+        let mut heard = [0; 9000];
+        let error = match client.read(&mut heard) {
+            Ok(bytes) => bail!("{bytes} bytes of the other answer, of which the client should not hear one"),
+            Err(error) => error,
+        };
+        ensure!(error.kind() == ErrorKind::ConnectionReset, "{error}");
+    }
+    Ok(())
 }

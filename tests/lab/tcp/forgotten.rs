@@ -24,7 +24,7 @@ fn table(lab: &Lab) -> Result<HashMap<MapData, Tuple, Connection>> {
 }
 
 /// Its rows, by the client's port.
-pub(super) fn rows(lab: &Lab) -> Result<BTreeMap<u16, (Tuple, Connection)>> {
+pub(crate) fn rows(lab: &Lab) -> Result<BTreeMap<u16, (Tuple, Connection)>> {
     let rows = table(lab)?.iter().collect::<Result<Vec<_>, _>>()?;
     let port = |tuple: &Tuple| {
         let [a, b, ..] = tuple.ports.to_ne_bytes();

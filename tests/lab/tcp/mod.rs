@@ -2,7 +2,7 @@
 
 mod bulk;
 mod chain;
-mod forgotten;
+pub(crate) mod forgotten;
 mod latch;
 mod loss;
 mod opening;
