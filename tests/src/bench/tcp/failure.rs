@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hotpair::api::types::{PairStatus, RecordKind};
+use hotpair::api::types::{PairStatus, Record, RecordKind};
 
 use crate::bench::failover::last_beat;
 use crate::bench::{Series, say};
@@ -42,23 +42,24 @@ pub(super) struct Failing<'a> {
     lab: &'a Lab,
     before: PairStatus,
     old: Machine,
+    survivor: Machine,
 }
 
 impl<'a> Failing<'a> {
     pub(super) fn new(lab: &'a Lab) -> Result<Failing<'a>> {
         let before = lab.wait_protected()?;
         let primary = before.primary.context("a protected pair has a primary")?;
-        Ok(Failing { lab, before, old: lab.machine(primary)? })
+        Ok(Failing { lab, before, old: lab.machine(primary)?, survivor: lab.machine(1 - primary)? })
     }
 
     /// Freezes the primary by `freeze`, which says when it began to, and waits until the survivor has served for a while; `None`
-    /// if the pair has failed over by itself before.
+    /// if a member had failed by itself before.
     pub(super) fn fail(
         self,
         number: u32,
         freeze: impl FnOnce(&Machine) -> Result<Moment>,
     ) -> Result<Option<Failure>> {
-        let Failing { lab, before, old } = self;
+        let Failing { lab, before, old, survivor } = self;
         // Another phase of the heartbeat each time.
         interrupt::pause(Duration::from_millis(100) + Duration::from_micros(u64::from(number) * 137 % 5000))?;
         if lab.pair()?.epoch != before.epoch {
@@ -74,14 +75,24 @@ impl<'a> Failing<'a> {
         };
         let last_beat = last_beat(lab, old.slot())?;
         // Or it is another one's already, on a machine that is busy.
-        let another = lab.machine(old.slot()).is_ok_and(|machine| machine.generation() != old.generation());
+        let another = |machine: &Machine| {
+            lab.machine(machine.slot()).is_ok_and(|present| present.generation() != machine.generation())
+        };
+        let replaced = another(&old);
         let after = lab.wait_pair("the survivor to serve", |pair| pair.epoch > before.epoch)?;
         // What comes after the first sign of life is the connection's life, too: a second pause counts.
         interrupt::pause(Duration::from_millis(250))?;
-        if another || after.primary != Some(1 - old.slot()) {
+        // A standby that came after the connections is another one, too.
+        if replaced || another(&survivor) || after.primary != Some(survivor.slot()) {
             return Ok(None);
         }
-        let record = lab.history()?.into_iter().rev().find(|record| {
+        let history = lab.history()?;
+        let told =
+            |record: &&Record| record.kind == RecordKind::Connections && record.epoch_after > before.epoch;
+        for record in history.iter().filter(told).filter(|record| record.text.contains("reset")) {
+            say(&record.text);
+        }
+        let record = history.into_iter().rev().find(|record| {
             record.kind == RecordKind::Failover
                 && record.epoch_after > before.epoch
                 && record.epoch_after <= after.epoch
