@@ -25,12 +25,12 @@ const MUTED: u64 = 1 << 4;
 const MIRROR: u64 = 1 << 6;
 const PROTECT: u64 = 1 << 7;
 const GATE: u64 = 1 << 8;
+const EPOCH_SHIFT: u32 = 16;
+const FLAGS: u64 = (1 << EPOCH_SHIFT) - 1;
+
 /// So long a planned switchover may drain, nanoseconds: the longest `handover` of the configuration, and a second for the
 /// controller.
 pub const HANDOVER_LIMIT_NS: u64 = 2_000_000_000;
-
-const EPOCH_SHIFT: u32 = 16;
-const FLAGS: u64 = (1 << EPOCH_SHIFT) - 1;
 
 /// See the module's drawing. The all-zero word is a pair that is not held: nothing is steered, nothing leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]

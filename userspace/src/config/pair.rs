@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use hotpair_abi::role::HANDOVER_LIMIT_NS;
+
 use super::host::InternalNet;
 use super::hypervisor::Kind;
 use super::reader::{Section, Value, or_default};
@@ -13,6 +15,10 @@ use super::{
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const LONGEST_HANDOVER: Duration = SECOND;
+
+/// The data plane ends a handover that lasts longer.
+const _: () = assert!(LONGEST_HANDOVER.as_nanos() + SECOND.as_nanos() <= HANDOVER_LIMIT_NS as u128);
 
 /// Where names and addresses were first seen, to say it to the second who wants them.
 #[derive(Default)]
@@ -84,7 +90,7 @@ fn read_one(
     let replace = read_replace(&mut section);
     let handover = or_default(
         section.get("handover"),
-        |value| value.time(&(MILLISECOND..=SECOND)),
+        |value| value.time(&(MILLISECOND..=LONGEST_HANDOVER)),
         Duration::from_millis(20),
     );
     section.finish();
