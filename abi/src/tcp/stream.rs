@@ -283,7 +283,8 @@ impl Connection {
     }
 
     /// Whether what this member says lies before the first place at which it can be compared with what the client has had
-    /// from the other one. Only a new primary is ever behind a milestone of the other. Of a server that answers otherwise
+    /// from the other one. Only a new primary is ever behind a milestone of the other, but for `answer = "first"` while both
+    /// are there: then each may be ahead, and there is nothing to be careful of yet. Of a server that answers otherwise
     /// from its first byte on, nothing is heard in this way, whatever was lost in the moment of the takeover; the first
     /// flight is short, so that what had to be held back comes again at once.
     #[inline(always)]
@@ -294,6 +295,7 @@ impl Connection {
                 | (self.verdict ^ Verdict::InSync as u32)
                 | (self.milestone_of ^ slot ^ 1))
                 == 0
+            && scene.first & scene.protect & self.knows(slot ^ 1, scene) as u32 == 0
             && after(self.milestone.pos, self.half(slot).sum.pos)
     }
 

@@ -74,3 +74,20 @@ fn a_difference_ends_it() {
     let heard = wire.sends(0, 1, b"one, and more").1.client.expect("a reset");
     assert_eq!((heard.flags & RST, heard.payload, wire.connection.verdict), (RST, 0, Verdict::Lost as u32));
 }
+
+#[test]
+fn a_primary_that_is_slower_is_heard_again_and_never_reset_for_it() {
+    let mut wire = open();
+    wire.client(say(1, 1).data(10));
+    let answer = [7; 3000];
+    assert_eq!(wire.sends(1, 1, &answer).1.client.map(|heard| heard.payload), Some(3000));
+    // It says the same in smaller pieces, and takes its time.
+    wire.sends(0, 1, &answer[..400]);
+    wire.pass(2 * wire.scene.close_limit_ns);
+    let (_, came) = wire.sends(0, 401, &answer[..400]);
+    assert_eq!(came.client.map_or(0, |heard| heard.flags & RST), 0, "{came:?}");
+    // The client has lost that.
+    let (_, came) = wire.sends(0, 1, &answer[..400]);
+    assert_eq!(came.client.map(|heard| (heard.seq, heard.payload)), Some((1, 400)));
+    assert_eq!(wire.connection.verdict, Verdict::InSync as u32);
+}
