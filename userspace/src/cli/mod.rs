@@ -204,8 +204,6 @@ pub fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(cli.verb.go(&cli.globals));
-    // A thread that hangs in a hypervisor's library must not keep the command from ending.
-    runtime.shutdown_background();
     let exit = done.unwrap_or_else(|error| {
         complain(&error.to_string());
         if let VerbError::Client(ClientError::Refused { refusal, .. }) = &error
@@ -215,7 +213,18 @@ pub fn main() -> ExitCode {
         }
         error.exit()
     });
-    ExitCode::from(exit as u8)
+    end(exit)
+}
+
+/// Ends the process without waiting for its threads, one of which may hang in the hypervisor's library; and without the
+/// destructors of C libraries, which would run while threads still use what they destroy (libvirt's own event loop never
+/// ends): a command that had done its work then ended with SIGSEGV now and then.
+fn end(exit: Exit) -> ! {
+    use std::io::Write;
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(exit as i32) }
 }
 
 impl Verb {
