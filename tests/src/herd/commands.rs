@@ -41,6 +41,9 @@ pub(super) fn hang_stops(dir: &Path, pair: &str, hang: bool) -> Result<()> {
         .with_context(|| format!("cannot change {}", file.display()))
 }
 
+/// Whose file has changed: pair, slot, and the generation that is there now.
+pub(super) type News = (String, usize, Option<u64>);
+
 /// What the commands have written.
 pub(super) struct Diary {
     members: PathBuf,
@@ -59,8 +62,8 @@ impl Diary {
         Ok(Diary { members, events, first: true })
     }
 
-    /// Whose file has changed: pair, slot, and the generation that is there now.
-    pub(super) fn news(&mut self) -> Result<Vec<(String, usize, Option<u64>)>> {
+    /// Whose files have changed.
+    pub(super) fn news(&mut self) -> Result<Vec<News>> {
         let mut names = Vec::new();
         if std::mem::take(&mut self.first) {
             names.extend(fs::read_dir(&self.members)?.flatten().map(|entry| entry.file_name()));

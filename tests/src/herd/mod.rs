@@ -8,7 +8,8 @@ mod commands;
 mod tap;
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +24,14 @@ use hotpair_abi::{GATEWAY_MAC, ME_V4, PEER_V4, Slot};
 use crate::bench::Preferred;
 use crate::frames::{Macs, udp};
 use crate::netns::Netns;
-use commands::Diary;
+use commands::{Diary, News};
 pub(crate) use commands::write_commands;
 
 /// What is read from a tap must be a datagram to this port; nothing else is kept for reading.
 pub const PROBE_PORT: u16 = 9;
+
+/// How often members that wait for their taps look for them.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The name of a pair.
 #[must_use]
@@ -68,6 +72,8 @@ struct Shared {
     interval: Duration,
     /// How much later than it should have, a heartbeat was sent at most: nanoseconds.
     late: AtomicU64,
+    /// In the taps' namespace.
+    socket: OwnedFd,
 }
 
 /// A datagram that a member got.
@@ -103,14 +109,15 @@ impl Herd {
             silent: AtomicBool::new(false),
             boot: AtomicU64::new(0),
         };
+        let diary = Diary::open(dir)?;
+        let _inside = host.enter()?;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             places: (0..pairs * 2).map(place).collect(),
             interval,
             late: AtomicU64::new(0),
+            socket: UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?.into(),
         });
-        let diary = Diary::open(dir)?;
-        let _inside = host.enter()?;
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("herd".into()).spawn(move || theirs.beat(diary))?;
         Ok(Herd { shared, thread: Some(thread), dir: dir.to_owned() })
@@ -191,9 +198,22 @@ impl Shared {
         let began = Instant::now();
         let mut next = 0_u64;
         let mut buffer = Vec::new();
+        // Members that were there before their taps: they are plugged in as soon as there is something to plug into.
+        let (mut early, mut look) = (Vec::new(), Instant::now());
         while !self.stop.load(Ordering::Relaxed) {
-            for (name, slot, generation) in diary.news()? {
-                self.note(&name, slot, generation)?;
+            for news in diary.news()? {
+                if !self.note(&news)? {
+                    early.push(news);
+                }
+            }
+            if look.elapsed() > LOOK_AGAIN {
+                let waiting = std::mem::take(&mut early);
+                for news in waiting {
+                    if !self.note(&news)? {
+                        early.push(news);
+                    }
+                }
+                look = Instant::now();
             }
             let due = began.elapsed();
             loop {
@@ -209,21 +229,30 @@ impl Shared {
         Ok(())
     }
 
-    /// A member was started, or is gone.
-    fn note(&self, name: &str, slot: usize, generation: Option<u64>) -> Result<()> {
+    /// A member was started, or is gone. `false` if it has to wait for its tap.
+    fn note(&self, (name, slot, generation): &News) -> Result<bool> {
         let Some(pair) = name.strip_prefix('p').and_then(|number| number.parse::<usize>().ok()) else {
-            return Ok(());
+            return Ok(true);
         };
         let place = &self.places[pair * 2 + slot];
+        let tap = tap_name(name, place.slot);
+        if generation.is_some() && rustix::net::netdevice::name_to_index(&self.socket, &tap).is_err() {
+            return Ok(false);
+        }
         let mut plugged = place.plugged.lock().unwrap_or_else(PoisonError::into_inner);
         // The old one's descriptor is closed first: a tap takes one.
         *plugged = None;
         if let Some(generation) = generation {
-            *plugged = Some(tap::plug(&tap_name(name, place.slot))?);
-            place.boot.store(generation, Ordering::Relaxed);
+            match tap::plug(&tap) {
+                Ok(file) => *plugged = Some(file),
+                // Whoever makes the tap holds it for a moment.
+                Err(error) if is_busy(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            place.boot.store(*generation, Ordering::Relaxed);
             place.silent.store(false, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn beat_one(&self, place: &Place, template: &Template, number: u64, buffer: &mut Vec<u8>) {
@@ -247,6 +276,10 @@ impl Shared {
         // A tap that is down for a moment takes nothing; a guest would not know either.
         let _ = tap::send(file, buffer);
     }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EBUSY))
 }
 
 /// A heartbeat's frame up to the heartbeat.

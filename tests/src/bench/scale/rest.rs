@@ -41,8 +41,11 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
             fs::write(lab.dir().join(format!("herd/members/p{pair}-{slot}")), "1\n")?;
         }
     }
-    let pid = lab.start_controller_and_tell()?;
+    // They wait for their taps. A controller that finds nobody at a member's tap gives the member up.
     let herd = lab.herd()?;
+    let began = Instant::now();
+    let pid = lab.start_controller_and_tell()?;
+    say(format_args!("scale: it runs after {:.1} s", began.elapsed().as_secs_f64()));
     wait_for("all pairs to be protected", Duration::from_secs(600), || {
         interrupt::check()?;
         let status = lab.status()?;
@@ -53,6 +56,7 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
         sleep(Duration::from_millis(500));
         bail!("{protected} are")
     })?;
+    say(format_args!("scale: all are protected after {:.1} s", began.elapsed().as_secs_f64()));
     // Until what the start has left to do is done.
     sleep(Duration::from_secs(5));
     let mut processor = Series::new(name("processor"), "% of a core");
