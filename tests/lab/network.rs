@@ -44,6 +44,7 @@ fn assert_right(netns: &Netns) -> Result<()> {
     assert_eq!(link["address"], "02:68:70:77:00:03");
     assert_eq!(link["mtu"], 1500);
     assert_eq!(link["txqlen"], 10_000);
+    assert_eq!(link["qdisc"], "noqueue", "a tap queues by itself");
     assert_eq!(link["inet6_addr_gen_mode"], "none");
     assert!(link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP")), "{link}");
     let kind = &link["linkinfo"]["info_data"];

@@ -24,8 +24,8 @@ use hotpair_abi::{GATEWAY_MAC, ME_V4, PEER_V4, Slot};
 use crate::bench::Preferred;
 use crate::frames::{Macs, udp};
 use crate::netns::Netns;
-use commands::{Diary, News};
 pub(crate) use commands::write_commands;
+use commands::{Diary, News};
 
 /// What is read from a tap must be a datagram to this port; nothing else is kept for reading.
 pub const PROBE_PORT: u16 = 9;

@@ -5,13 +5,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use futures_util::StreamExt;
 use hotpair_abi as abi;
-use netlink_packet_core::Nla;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla,
+};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, LinkAttribute, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteScope};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::error::NetworkError;
@@ -151,8 +156,34 @@ impl Network {
             set(change.build(), "set MAC, MTU and queue length").await?;
         }
         if !link.up {
+            if now.attributes.contains(&LinkAttribute::Qdisc("noop".to_owned())) {
+                self.do_not_queue(spec, link.index).await?;
+            }
             set(LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build(), "set the state")
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// A tap queues in its own ring and never makes its sender wait (`tun_net_xmit`): a queueing discipline before it
+    /// only takes memory, with this length 240 KiB and a millisecond to clear them (`pfifo_fast_init`). Must be done before
+    /// the tap is up for the first time, when the kernel attaches its default; what somebody else has attached stays.
+    async fn do_not_queue(&self, spec: &TapSpec, index: u32) -> Result<(), NetworkError> {
+        let mut message = TcMessage::with_index(i32::try_from(index).unwrap_or(i32::MAX));
+        message.header.parent = TcHandle::ROOT;
+        message.attributes.push(TcAttribute::Kind("noqueue".to_owned()));
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let refused = |error| {
+            NetworkError::netlink(format!("take the queueing discipline off the tap {}", spec.name), error)
+        };
+        let mut answers = self.handle.clone().request(request).map_err(refused)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(refused(rtnetlink::Error::NetlinkError(error)));
+            }
         }
         Ok(())
     }

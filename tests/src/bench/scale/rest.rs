@@ -32,7 +32,7 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
     let mut lab = Lab::builder()
         .herd(count)
         .heartbeat(interval, interval * 4)
-        .start_within(Duration::from_secs(300))
+        .start_within(Duration::from_secs(900))
         .quiet()
         .without_controller()?;
     // They run already: starting them is not what is measured.
