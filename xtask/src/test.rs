@@ -33,6 +33,7 @@ pub(crate) fn verb(options: &Options) -> Result<bool> {
     let guest = crate::demo::Deployed::new("test")?;
 
     let mut tally = Tally::default();
+    let mut reports = Reports::default();
     let mut broken = Vec::new();
     for stage in stages()? {
         say("test", format_args!("{}: {}", stage.name, stage.what));
@@ -53,7 +54,10 @@ pub(crate) fn verb(options: &Options) -> Result<bool> {
             command.arg("--test-threads=1");
             command.env("HOTPAIR_GUEST", guest.dir());
         }
-        let succeeded = watched(&mut command, |line| tally.add(line))?;
+        let succeeded = watched(&mut command, |line| {
+            tally.add(line);
+            reports.add(line);
+        })?;
         if interrupted.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
@@ -64,6 +68,10 @@ pub(crate) fn verb(options: &Options) -> Result<bool> {
         }
     }
     drop((guest, libvirtd));
+    for report in &reports.all {
+        say("test", format_args!("failed: {}", report.test));
+        report.lines.iter().for_each(|line| println!("    {line}"));
+    }
     if !broken.is_empty() {
         say("test", format_args!("did not run to their end: {}", broken.join(", ")));
     }
@@ -138,9 +146,60 @@ impl Tally {
     }
 }
 
+/// What the failed tests have said, gathered for the end: a reader need not look for it in all that passed.
+#[derive(Debug, Default)]
+struct Reports {
+    all: Vec<Report>,
+    /// The last one goes on with the next line.
+    open: bool,
+}
+
+/// What a failed test has said.
+#[derive(Debug, PartialEq)]
+struct Report {
+    test: String,
+    lines: Vec<String>,
+}
+
+impl Reports {
+    /// So many lines of each.
+    const LINES: usize = 20;
+
+    /// `---- NAME stdout ----`, its lines, and the next one or `failures:`.
+    fn add(&mut self, line: &str) {
+        if let Some(test) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
+            self.all.push(Report { test: test.to_owned(), lines: Vec::new() });
+            self.open = true;
+        } else if line == "failures:" || line.starts_with("stack backtrace:") {
+            self.open = false;
+        } else if let Some(last) = self.all.last_mut()
+            && self.open
+            && !line.trim().is_empty()
+            && last.lines.len() < Reports::LINES
+        {
+            last.lines.push(line.to_owned());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failed_test_has_said_is_gathered() {
+        let mut reports = Reports::default();
+        let said = "test a::one ... FAILED\n\nfailures:\n\n---- a::one stdout ----\nlab: up\n\nthread 'a::one' panicked at \
+                    x.rs:1:\nit is not\nstack backtrace:\n  0: deep\n\n---- b::two stdout ----\nError: no\n\n\nfailures:\n    \
+                    a::one\n    b::two\n";
+        said.lines().for_each(|line| reports.add(line));
+        let report = |test: &str, lines: &[&str]| Report {
+            test: test.to_owned(),
+            lines: lines.iter().map(ToString::to_string).collect(),
+        };
+        let one = report("a::one", &["lab: up", "thread 'a::one' panicked at x.rs:1:", "it is not"]);
+        assert_eq!(reports.all, [one, report("b::two", &["Error: no"])]);
+    }
 
     #[test]
     fn results_of_all_stages_are_added_up() {

@@ -50,7 +50,11 @@ fn run(options: &Options) -> Result<()> {
     let sheet = match &options.what {
         What::Packets(packets) => packets::run(packets, begin(options)?)?,
         What::Failover(failover) => failover::run(failover, begin(options)?)?,
-        What::Scale(scale) => scale::run(scale, begin(options)?)?,
+        What::Scale(scale) => {
+            let (sheet, to_the_end) = scale::run(scale, begin(options)?)?;
+            sheet.publish(&options.out)?;
+            return to_the_end;
+        }
         What::Tcp(tcp) => tcp::run(tcp, begin(options)?)?,
         What::Echo(echo) => return failover::echo(echo),
     };

@@ -7,6 +7,8 @@
 mod commands;
 mod tap;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -29,9 +31,6 @@ use commands::{Diary, News};
 
 /// What is read from a tap must be a datagram to this port; nothing else is kept for reading.
 pub const PROBE_PORT: u16 = 9;
-
-/// How often members that wait for their taps look for them.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The name of a pair.
 #[must_use]
@@ -99,8 +98,11 @@ impl Herd {
         if limit.current.is_some_and(|current| current < room) {
             limit.current = Some(room);
             limit.maximum = limit.maximum.map(|most| most.max(room));
-            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
-                .context("cannot open so many taps")?;
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).with_context(|| {
+                format!(
+                    "{pairs} pairs need {room} open files at once: raise the hard limit (`ulimit -Hn {room}`)"
+                )
+            })?;
         }
         let place = |number: usize| Place {
             pair: number / 2,
@@ -199,21 +201,19 @@ impl Shared {
         let mut next = 0_u64;
         let mut buffer = Vec::new();
         // Members that were there before their taps: they are plugged in as soon as there is something to plug into.
-        let (mut early, mut look) = (Vec::new(), Instant::now());
+        let mut early = BinaryHeap::new();
         while !self.stop.load(Ordering::Relaxed) {
             for news in diary.news()? {
                 if !self.note(&news)? {
-                    early.push(news);
+                    early.push(Reverse((number(&news.0), news)));
                 }
             }
-            if look.elapsed() > LOOK_AGAIN {
-                let waiting = std::mem::take(&mut early);
-                for news in waiting {
-                    if !self.note(&news)? {
-                        early.push(news);
-                    }
+            // Taps are made in the order of the pairs: while the first one is missing, so are the others.
+            while let Some(Reverse((_, news))) = early.peek() {
+                if !self.note(news)? {
+                    break;
                 }
-                look = Instant::now();
+                early.pop();
             }
             let due = began.elapsed();
             loop {
@@ -231,9 +231,7 @@ impl Shared {
 
     /// A member was started, or is gone. `false` if it has to wait for its tap.
     fn note(&self, (name, slot, generation): &News) -> Result<bool> {
-        let Some(pair) = name.strip_prefix('p').and_then(|number| number.parse::<usize>().ok()) else {
-            return Ok(true);
-        };
+        let Some(pair) = number(name) else { return Ok(true) };
         let place = &self.places[pair * 2 + slot];
         let tap = tap_name(name, place.slot);
         if generation.is_some() && rustix::net::netdevice::name_to_index(&self.socket, &tap).is_err() {
@@ -276,6 +274,11 @@ impl Shared {
         // A tap that is down for a moment takes nothing; a guest would not know either.
         let _ = tap::send(file, buffer);
     }
+}
+
+/// The reverse of [`pair_name`].
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix('p')?.parse().ok()
 }
 
 fn is_busy(error: &anyhow::Error) -> bool {

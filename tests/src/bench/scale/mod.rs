@@ -41,11 +41,11 @@ fn pairs(count: usize) -> String {
     if count == 1 { "1 pair".to_owned() } else { format!("{count} pairs") }
 }
 
-/// Measures.
+/// Measures. What was measured before a controller failed is not lost: it comes with the failure.
 ///
 /// # Errors
-/// When a data plane or a controller cannot be set up, or a frame goes the wrong way.
-pub fn run(options: &Options, machine: Machine) -> Result<Sheet> {
+/// When a data plane cannot be set up, or a frame goes the wrong way.
+pub fn run(options: &Options, machine: Machine) -> Result<(Sheet, Result<()>)> {
     let mut sheet = Sheet::new(
         "scale",
         "Many pairs: frames duplicated, and a controller at rest with all members beating",
@@ -57,10 +57,15 @@ pub fn run(options: &Options, machine: Machine) -> Result<Sheet> {
             sheet.add(own, if number == 0 { &[] } else { std::slice::from_ref(&first) })?;
         }
     }
+    let at_rest = controllers(options, &mut sheet);
+    Ok((sheet, at_rest))
+}
+
+fn controllers(options: &Options, sheet: &mut Sheet) -> Result<()> {
     for count in options.pairs.iter().filter(|_| !options.rest.is_zero()) {
         for series in rest::measure(*count, options.rest)? {
             sheet.add(&series, &[] as &[&Series])?;
         }
     }
-    Ok(sheet)
+    Ok(())
 }
