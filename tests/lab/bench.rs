@@ -117,7 +117,8 @@ fn the_scale_benchmark_measures_every_number_of_pairs() -> Result<()> {
     }
     let line = "bench --pairs 1,20 --rounds 2 --frames 2000 --rest 300ms";
     let options = ScaleLine::try_parse_from(line.split(' '))?.options;
-    let sheet = scale::run(&options, Machine::here("a test"))?;
+    let (sheet, to_the_end) = scale::run(&options, Machine::here("a test"))?;
+    to_the_end?;
     let out = tempfile::tempdir()?;
     sheet.publish(out.path())?;
     let json = std::fs::read_to_string(out.path().join("scale.json"))?;
