@@ -34,6 +34,9 @@ enum What {
     /// A server for `failover`.
     #[command(hide = true)]
     Echo(failover::Echo),
+    /// Members for `scale`.
+    #[command(hide = true)]
+    Beat(scale::Beat),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn run(options: &Options) -> Result<()> {
         }
         What::Tcp(tcp) => tcp::run(tcp, begin(options)?)?,
         What::Echo(echo) => return failover::echo(echo),
+        What::Beat(beat) => return scale::beat(beat),
     };
     sheet.publish(&options.out)
 }

@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,7 +67,7 @@ pub struct Herd {
 
 struct Shared {
     stop: AtomicBool,
-    /// `pair * 2 + slot`
+    /// Two of each pair, in order.
     places: Vec<Place>,
     interval: Duration,
     /// How much later than it should have, a heartbeat was sent at most: nanoseconds.
@@ -87,35 +88,37 @@ pub struct Got {
 }
 
 impl Herd {
-    /// Begins to beat for whoever is started by the commands in `dir`, in the namespace where the taps are.
+    /// Begins to beat for whoever of these pairs is started by the commands in `dir`, in the namespace where the taps are
+    /// (the caller's own if none is named).
     ///
     /// # Errors
-    /// When there is no thread to be had.
-    pub fn start(host: &Netns, dir: &Path, pairs: usize, interval: Duration) -> Result<Herd> {
+    /// When there is no thread to be had, or not so many open files.
+    pub fn start(host: Option<&Netns>, dir: &Path, pairs: Range<usize>, interval: Duration) -> Result<Herd> {
         // Two descriptors a pair, and what else there is.
-        let room = pairs as u64 * 2 + 1024;
+        let room = pairs.len() as u64 * 2 + 1024;
         let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         if limit.current.is_some_and(|current| current < room) {
             limit.current = Some(room);
             limit.maximum = limit.maximum.map(|most| most.max(room));
             rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).with_context(|| {
                 format!(
-                    "{pairs} pairs need {room} open files at once: raise the hard limit (`ulimit -Hn {room}`)"
+                    "{} pairs need {room} open files at once: raise the hard limit (`ulimit -Hn {room}`)",
+                    pairs.len()
                 )
             })?;
         }
         let place = |number: usize| Place {
-            pair: number / 2,
+            pair: pairs.start + number / 2,
             slot: Slot::BOTH[number % 2],
             plugged: Mutex::new(None),
             silent: AtomicBool::new(false),
             boot: AtomicU64::new(0),
         };
         let diary = Diary::open(dir)?;
-        let _inside = host.enter()?;
+        let _inside = host.map(Netns::enter).transpose()?;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
-            places: (0..pairs * 2).map(place).collect(),
+            places: (0..pairs.len() * 2).map(place).collect(),
             interval,
             late: AtomicU64::new(0),
             socket: UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?.into(),
@@ -128,7 +131,9 @@ impl Herd {
     /// From now on these members (pair, slot) do not beat any more, or do again. They stay where they are.
     pub fn silence(&self, members: &[(usize, usize)], silent: bool) {
         for (pair, slot) in members {
-            self.shared.places[pair * 2 + slot].silent.store(silent, Ordering::Relaxed);
+            if let Some(place) = self.shared.place(*pair, *slot) {
+                place.silent.store(silent, Ordering::Relaxed);
+            }
         }
     }
 
@@ -191,6 +196,11 @@ impl Drop for Herd {
 }
 
 impl Shared {
+    fn place(&self, pair: usize, slot: usize) -> Option<&Place> {
+        let first = self.places.first()?.pair;
+        self.places.get(pair.checked_sub(first)? * 2 + slot)
+    }
+
     /// Each member once in an interval, all of them evenly over it.
     fn beat(&self, mut diary: Diary) -> Result<()> {
         // A machine that is busy with other things must not look like two thousand dead members.
@@ -231,8 +241,7 @@ impl Shared {
 
     /// A member was started, or is gone. `false` if it has to wait for its tap.
     fn note(&self, (name, slot, generation): &News) -> Result<bool> {
-        let Some(pair) = number(name) else { return Ok(true) };
-        let place = &self.places[pair * 2 + slot];
+        let Some(place) = number(name).and_then(|pair| self.place(pair, *slot)) else { return Ok(true) };
         let tap = tap_name(name, place.slot);
         if generation.is_some() && rustix::net::netdevice::name_to_index(&self.socket, &tap).is_err() {
             return Ok(false);

@@ -140,8 +140,13 @@ impl Lab {
     /// # Errors
     /// When there is no thread to be had.
     pub fn herd(&self) -> Result<Herd> {
-        let dir = self.dir.join(builder::HERD);
-        Herd::start(&self.topology.host, &dir, self.plan.herd, self.plan.interval)
+        Herd::start(Some(&self.topology.host), &self.herd_dir(), 0..self.plan.herd, self.plan.interval)
+    }
+
+    /// Where the commands of the lab's many pairs write down which members there are.
+    #[must_use]
+    pub fn herd_dir(&self) -> PathBuf {
+        self.dir.join(builder::HERD)
     }
 
     /// The machine that runs in a slot of the pair now.

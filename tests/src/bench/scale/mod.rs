@@ -4,17 +4,21 @@
 //! | file | about |
 //! | --- | --- |
 //! | `frames.rs` | data planes of different sizes, side by side, and frames through them |
+//! | `herds.rs` | processes that beat for all members |
 //! | `rest.rs` | a controller at rest: processor and memory |
 //!
 //! The members' NICs are taps that nobody reads: the kernel's redirect ends there, with however many pairs. That frames
 //! were duplicated for the pair they were sent to is seen by the data plane's counters; that they arrive, by the tests.
 
 mod frames;
+mod herds;
 mod rest;
 
 use std::time::Duration;
 
 use anyhow::Result;
+
+pub use herds::{Beat, beat};
 
 use super::{Machine, Series, Sheet};
 use crate::alone::alone;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
 use hotpair::api::types::Protection;
 
+use super::herds::Herds;
 use super::pairs;
 use crate::bench::{Series, say};
 use crate::interrupt;
@@ -42,7 +43,7 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
         }
     }
     // They wait for their taps. A controller that finds nobody at a member's tap gives the member up.
-    let herd = lab.herd()?;
+    let herds = Herds::start(&lab, count, interval)?;
     let began = Instant::now();
     let pid = lab.start_controller_and_tell()?;
     say(format_args!("scale: it runs after {:.1} s", began.elapsed().as_secs_f64()));
@@ -81,12 +82,13 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
     };
     // On a busy machine nobody may have beaten in time for a while.
     if epochs(&before) != epochs(&after) {
-        say(format_args!("scale: there were failovers; beats were late by {:?}", herd.late()));
+        say("scale: there were failovers: beats were late");
     }
     // Before the members unplug: each carrier that goes makes the kernel look through the routes of all taps, and the
     // controller would answer every one with a failover.
     lab.kill_controller();
     drop(lab);
+    drop(herds);
     Ok([processor, engine, memory, maps])
 }
 
