@@ -164,6 +164,24 @@ fn whatever_has_drifted_is_put_right_and_the_device_stays() -> Result<()> {
 }
 
 #[test]
+fn a_queueing_discipline_of_somebody_elses_stays() -> Result<()> {
+    if !crate::may_run("a_queueing_discipline_of_somebody_elses_stays") {
+        return Ok(());
+    }
+    let lab = Lab::builder().without_controller()?;
+    let netns = lab.host().netns();
+    let ensure = || inside(netns, async { Ok(Network::open().await?.ensure_tap(&spec()).await?) });
+    ensure()?;
+    run(netns.command("tc").args(["qdisc", "add", "dev", TAP, "root", "pfifo"]))?;
+    for drift in ["mtu 1400", "down"] {
+        lab.host().ip(&format!("link set {TAP} {drift}"))?;
+        ensure()?;
+        assert_eq!(ip_json(netns, &format!("link show {TAP}"))?[0]["qdisc"], "pfifo", "{drift}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_tap_in_use_is_put_right_without_a_lost_datagram() -> Result<()> {
     if !crate::may_run("a_tap_in_use_is_put_right_without_a_lost_datagram") {
         return Ok(());

@@ -45,8 +45,8 @@ pub struct TapSpec {
 
 impl Network {
     /// Makes the tap, or puts right what has drifted; a tap that is right stays as it is, and one that is in use stays
-    /// in use. Afterwards it is persistent, single-queue, up, has [`abi::GATEWAY_MAC`], `spec.mtu`, a long queue,
-    /// exactly the addresses `host_ip/32` and `fe80::77:3/64`, takes no router's advice, and the host reaches the
+    /// in use. Afterwards it is persistent, single-queue, up, has [`abi::GATEWAY_MAC`], `spec.mtu`, a long queue (and, if
+    /// it is new, no queueing discipline before that), exactly the addresses `host_ip/32` and `fe80::77:3/64`, takes no router's advice, and the host reaches the
     /// member at `member_ip` and `fe80::77:1` without asking.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl Network {
         }
         if !link.up {
             if now.attributes.contains(&LinkAttribute::Qdisc("noop".to_owned())) {
-                self.do_not_queue(spec, link.index).await?;
+                self.do_not_queue(&spec.name, link.index).await;
             }
             set(LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build(), "set the state")
                 .await?;
@@ -167,25 +167,27 @@ impl Network {
 
     /// A tap queues in its own ring and never makes its sender wait (`tun_net_xmit`): a queueing discipline before it
     /// only takes memory, with this length 240 KiB and a millisecond to clear them (`pfifo_fast_init`). Must be done before
-    /// the tap is up for the first time, when the kernel attaches its default; what somebody else has attached stays.
-    async fn do_not_queue(&self, spec: &TapSpec, index: u32) -> Result<(), NetworkError> {
+    /// the tap is up for the first time, when the kernel attaches its default; what somebody else has attached stays. A
+    /// tap that keeps the default works as well.
+    async fn do_not_queue(&self, name: &str, index: u32) {
         let mut message = TcMessage::with_index(i32::try_from(index).unwrap_or(i32::MAX));
         message.header.parent = TcHandle::ROOT;
         message.attributes.push(TcAttribute::Kind("noqueue".to_owned()));
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
-        let refused = |error| {
-            NetworkError::netlink(format!("take the queueing discipline off the tap {}", spec.name), error)
+        let mut handle = self.handle.clone();
+        let answers = match handle.request(request) {
+            Ok(answers) => answers,
+            Err(why) => return tracing::info!(tap = name, %why, "it keeps its queueing discipline"),
         };
-        let mut answers = self.handle.clone().request(request).map_err(refused)?;
+        let mut answers = std::pin::pin!(answers);
         while let Some(answer) = answers.next().await {
-            if let NetlinkPayload::Error(error) = answer.payload
-                && error.code.is_some()
+            if let NetlinkPayload::Error(refused) = answer.payload
+                && refused.code.is_some()
             {
-                return Err(refused(rtnetlink::Error::NetlinkError(error)));
+                tracing::info!(tap = name, why = %refused.to_io(), "it keeps its queueing discipline");
             }
         }
-        Ok(())
     }
 
     async fn set_addresses(
