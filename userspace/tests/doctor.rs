@@ -3,6 +3,7 @@
 mod root;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -172,6 +173,30 @@ fn what_is_wrong_with_the_machine_is_said_with_a_way_out() {
         assert!(finding["what"].as_str().is_some_and(|text| text.contains(what)), "{finding}");
         assert!(finding["way_out"].as_str().is_some_and(|way| way.contains(way_out)), "{finding}");
         assert!(exit >= if level == "fail" { 2 } else { 1 });
+    }
+}
+
+/// A libvirt that never answers: whoever connects waits for ever, in a thread that nobody can end.
+#[test]
+fn a_libvirt_that_is_away_or_hangs_is_said_and_keeps_nobody_from_ending() {
+    if !may_run() {
+        return;
+    }
+    let away =
+        format!("mount --make-rprivate /; mkdir -p /run/libvirt; mount -t tmpfs none /run/libvirt; {UPLINK}");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let socket = directory.path().join("socket");
+    let _listens = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let link = |name: &str| format!("ln -s {} /run/libvirt/{name}", socket.display());
+    let hangs = format!("{away}; {}; {}", link("libvirt-sock"), link("virtqemud-sock"));
+    for (prepare, what) in [(away, "cannot be reached"), (hangs, "has not answered within 5 s")] {
+        let began = Instant::now();
+        let (exit, findings) = doctor(&prepare, "--uplink up0");
+        let finding = of(&findings, "libvirt");
+        assert_eq!((exit, &finding["level"]), (2, &"fail".into()), "{finding}");
+        assert!(finding["what"].as_str().is_some_and(|text| text.contains(what)), "{finding}");
+        assert!(finding["way_out"].as_str().is_some_and(|way| way.contains("systemctl")), "{finding}");
+        assert!(began.elapsed() < Duration::from_secs(60), "it took {:?}", began.elapsed());
     }
 }
 
