@@ -146,7 +146,7 @@ impl Tally {
     }
 }
 
-/// What the failed tests have said, gathered for the end: a reader need not look for it in all that passed.
+/// Why tests failed, gathered for the end: a reader need not look for it in all that passed.
 #[derive(Debug, Default)]
 struct Reports {
     all: Vec<Report>,
@@ -154,10 +154,11 @@ struct Reports {
     open: bool,
 }
 
-/// What a failed test has said.
+/// Why a test failed.
 #[derive(Debug, PartialEq)]
 struct Report {
     test: String,
+    /// From the panic or the error on; what it had said before, a log perhaps, is above.
     lines: Vec<String>,
 }
 
@@ -170,14 +171,16 @@ impl Reports {
         if let Some(test) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
             self.all.push(Report { test: test.to_owned(), lines: Vec::new() });
             self.open = true;
-        } else if line == "failures:" || line.starts_with("stack backtrace:") {
+        } else if line == "failures:" || line.to_lowercase().starts_with("stack backtrace:") {
             self.open = false;
         } else if let Some(last) = self.all.last_mut()
             && self.open
-            && !line.trim().is_empty()
-            && last.lines.len() < Reports::LINES
         {
-            last.lines.push(line.to_owned());
+            let panicked = line.starts_with("thread '") && line.contains(" panicked at ");
+            let begun = panicked || line.starts_with("Error: ") || !last.lines.is_empty();
+            if begun && !line.trim().is_empty() && last.lines.len() < Reports::LINES {
+                last.lines.push(line.to_owned());
+            }
         }
     }
 }
@@ -187,18 +190,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_failed_test_has_said_is_gathered() {
+    fn why_tests_failed_is_gathered() {
         let mut reports = Reports::default();
         let said = "test a::one ... FAILED\n\nfailures:\n\n---- a::one stdout ----\nlab: up\n\nthread 'a::one' panicked at \
-                    x.rs:1:\nit is not\nstack backtrace:\n  0: deep\n\n---- b::two stdout ----\nError: no\n\n\nfailures:\n    \
+                    x.rs:1:\nit is not\nstack backtrace:\n  0: deep\n\n---- b::two stdout ----\n--- log of a \
+                    lab\nError: no\n\nCaused by:\n    much\n\n\nfailures:\n    \
                     a::one\n    b::two\n";
         said.lines().for_each(|line| reports.add(line));
         let report = |test: &str, lines: &[&str]| Report {
             test: test.to_owned(),
             lines: lines.iter().map(ToString::to_string).collect(),
         };
-        let one = report("a::one", &["lab: up", "thread 'a::one' panicked at x.rs:1:", "it is not"]);
-        assert_eq!(reports.all, [one, report("b::two", &["Error: no"])]);
+        let one = report("a::one", &["thread 'a::one' panicked at x.rs:1:", "it is not"]);
+        assert_eq!(reports.all, [one, report("b::two", &["Error: no", "Caused by:", "    much"])]);
     }
 
     #[test]
