@@ -7,8 +7,7 @@
 mod commands;
 mod tap;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::ops::Range;
@@ -210,20 +209,22 @@ impl Shared {
         let began = Instant::now();
         let mut next = 0_u64;
         let mut buffer = Vec::new();
-        // Members that were there before their taps: they are plugged in as soon as there is something to plug into.
-        let mut early = BinaryHeap::new();
+        // Members that were there before their taps, by pair and slot: they are plugged in as soon as there is something to
+        // plug into.
+        let mut early = BTreeMap::new();
         while !self.stop.load(Ordering::Relaxed) {
             for news in diary.news()? {
+                let place = (number(&news.0), news.1);
+                early.remove(&place);
                 if !self.note(&news)? {
-                    early.push(Reverse((number(&news.0), news)));
+                    early.insert(place, news);
                 }
             }
             // Taps are made in the order of the pairs: while the first one is missing, so are the others.
-            while let Some(Reverse((_, news))) = early.peek() {
-                if !self.note(news)? {
-                    break;
-                }
-                early.pop();
+            while let Some(first) = early.first_entry()
+                && self.note(first.get())?
+            {
+                first.remove();
             }
             let due = began.elapsed();
             loop {

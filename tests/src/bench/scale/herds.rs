@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::herd::Herd;
 use crate::lab::{Lab, binary};
@@ -59,6 +59,17 @@ impl Herds {
             herds.0.push(child);
         }
         Ok(herds)
+    }
+
+    /// # Errors
+    /// When one of them has ended: it has said why.
+    pub(super) fn all_beat(&mut self) -> Result<()> {
+        for child in &mut self.0 {
+            if let Some(status) = child.try_wait()? {
+                bail!("a process that beats has ended ({status})");
+            }
+        }
+        Ok(())
     }
 }
 

@@ -43,9 +43,10 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
         }
     }
     // They wait for their taps. A controller that finds nobody at a member's tap gives the member up.
-    let herds = Herds::start(&lab, count, interval)?;
+    let mut herds = Herds::start(&lab, count, interval)?;
     let began = Instant::now();
     let pid = lab.start_controller_and_tell()?;
+    herds.all_beat()?;
     say(format_args!("scale: it runs after {:.1} s", began.elapsed().as_secs_f64()));
     wait_for("all pairs to be protected", Duration::from_secs(600), || {
         interrupt::check()?;
@@ -76,6 +77,7 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
         memory.values.push(resident(pid)?);
         maps.values.push(of_maps(&lab.dir().join("bpf/hotpair"))?);
     }
+    herds.all_beat()?;
     let after = lab.status()?;
     let epochs = |status: &hotpair::api::types::Status| -> Vec<u64> {
         status.pairs.iter().map(|pair| pair.epoch).collect()
