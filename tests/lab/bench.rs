@@ -137,9 +137,8 @@ fn the_scale_benchmark_measures_every_number_of_pairs() -> Result<()> {
             let figure = at_rest(what)?;
             ensure!(figure.runs == 3 && figure.min > 0.0, "{figure:?}");
         }
-        // A tick of the processor's account is 10 ms, a thirtieth of the time, and may fall to either side.
         let (whole, engine) = (at_rest("processor")?, at_rest("of that, the engine")?);
-        ensure!(whole.runs == 3 && whole.max + 4.0 > engine.max, "{whole:?}, {engine:?}");
+        ensure!(whole.runs == 3 && engine.min > 0.0 && whole.min >= engine.min, "{whole:?}, {engine:?}");
     }
     ensure!(std::fs::read_to_string(out.path().join("scale.svg"))?.ends_with("</svg>\n"));
     Ok(())

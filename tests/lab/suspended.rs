@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hotpair::api::types::RecordKind;
+use hotpair::api::types::{PairStatus, Protection, RecordKind};
 use hotpair_tests::lab::{Lab, Machine};
 use hotpair_tests::vm::fault::Fault;
 use hotpair_tests::wait::wait_until;
@@ -104,7 +104,11 @@ fn a_standby_that_died_while_the_controller_was_dead_is_replaced_when_it_is_back
     standby.kill()?;
     wait_until("its end", Duration::from_secs(5), || !standby.is_alive())?;
     lab.start_controller()?;
-    let after = lab.wait_protected()?;
+    // At first it tells what it has adopted.
+    let generation = |pair: &PairStatus| pair.members[usize::from(standby.slot())].generation;
+    let after = lab.wait_pair("the pair to be protected by another standby", |pair| {
+        pair.protection == Protection::Protected && generation(pair) > generation(&before)
+    })?;
     ensure!((after.epoch, after.primary) == (before.epoch, before.primary), "{before:?} {after:?}");
     ensure!([&primary].into_iter().all(Machine::is_alive));
     let lost = lab.history()?.into_iter().find(|record| record.kind == RecordKind::MemberLost);

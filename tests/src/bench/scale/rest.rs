@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use aya::maps::MapData;
 use hotpair::api::types::Protection;
 
@@ -67,13 +67,16 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
     let mut maps = Series::new(name("memory of the maps"), "MiB");
     let before = lab.status()?;
     for _ in 0..3 {
-        let (began, spent) = (Instant::now(), spent(pid)?);
+        // What the engine does while this is looked up is the whole process's as well.
+        let (began, whole_before) = (Instant::now(), spent(pid)?);
+        let engine_before = spent_by_engine(pid)?;
         sleep(time);
         interrupt::check()?;
-        let (whole, of_engine) = self::spent(pid)?;
-        let seconds = began.elapsed().as_secs_f64();
-        processor.values.push((whole - spent.0) / seconds * 100.0);
-        engine.values.push((of_engine - spent.1) / seconds * 100.0);
+        let engine_after = spent_by_engine(pid)?;
+        let (whole_after, took) = (spent(pid)?, began.elapsed());
+        let of_a_core = |spent: Duration| spent.as_secs_f64() / took.as_secs_f64() * 100.0;
+        processor.values.push(of_a_core(whole_after - whole_before));
+        engine.values.push(of_a_core(engine_after - engine_before));
         memory.values.push(resident(pid)?);
         maps.values.push(of_maps(&lab.dir().join("bpf/hotpair"))?);
     }
@@ -94,24 +97,30 @@ pub(super) fn measure(count: usize, time: Duration) -> Result<[Series; 4]> {
     Ok([processor, engine, memory, maps])
 }
 
-/// Processor time in seconds: of the process, and of its engine's thread.
-fn spent(pid: u32) -> Result<(f64, f64)> {
-    let of = |stat: &Path| -> Result<f64> {
-        let text = fs::read_to_string(stat)?;
-        let fields = text.rsplit_once(')').context("not a stat file")?.1;
-        // proc(5): utime and stime are fields 14 and 15, and the first one here is number 3.
-        let ticks: Vec<f64> = fields.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
-        // USER_HZ, which is 100 on every architecture that has BPF.
-        Ok(ticks.iter().sum::<f64>() / 100.0)
-    };
-    let process = Path::new("/proc").join(pid.to_string());
-    let mut engine = 0.0;
-    for task in fs::read_dir(process.join("task"))?.flatten() {
+/// Processor time of a process, its threads that have ended included.
+fn spent(pid: u32) -> Result<Duration> {
+    let mut clock = 0;
+    // SAFETY: writes the one word, or returns an error.
+    let error = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) };
+    ensure!(error == 0, "process {pid}: {}", std::io::Error::from_raw_os_error(error));
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the one value, or returns an error.
+    let error = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    ensure!(error == 0, "process {pid}: {}", std::io::Error::last_os_error());
+    Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
+}
+
+/// Processor time of the engine's thread.
+fn spent_by_engine(pid: u32) -> Result<Duration> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
         if fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "engine") {
-            engine = of(&task.path().join("stat"))?;
+            // Documentation/scheduler/sched-stats.rst: nanoseconds on a processor come first.
+            let account = fs::read_to_string(task.path().join("schedstat"))?;
+            let nanoseconds = account.split_whitespace().next().context("no schedstat")?;
+            return Ok(Duration::from_nanos(nanoseconds.parse()?));
         }
     }
-    Ok((of(&process.join("stat"))?, engine))
+    bail!("process {pid} has no thread called engine")
 }
 
 /// Memory that a process has, MiB.
