@@ -71,6 +71,13 @@ impl Address {
         high == 0 && low & u64::from_le(0xffff_ffff) == u64::from_le(0xffff_0000)
     }
 
+    /// The address with these [`Address::words`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_words(words: [u64; 2]) -> Address {
+        Address(words)
+    }
+
     /// Its 16 bytes as two words in memory order.
     #[inline(always)]
     #[must_use]

@@ -17,6 +17,7 @@ pub mod frame;
 pub mod handover;
 pub mod heartbeat;
 pub mod ids;
+pub mod index;
 pub mod maps;
 pub mod neighbour;
 pub mod packet;
@@ -36,7 +37,7 @@ pub use role::RoleWord;
 /// Raise it with every change to a map structure, a counter's or event's number, the meaning of a field, what travels in
 /// front of a frame ([`tcp::plan::Plan`]), or what its MAC or mark ([`MARK`]) says. A controller refuses to adopt a data
 /// plane of another version.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// `skb->mark` of frames that hotpair itself puts onto a tap's egress path, so that `to_guest_from_host` tells them
 /// from what the host's own stack sends.

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `HOST` | array, 1 | 0 -> [`Host`] |
 //! | `ENTRIES` | hash | 16-byte address -> [`Entry`] |
+//! | `INDEX` | array, mmapable | [`crate::index::place`] -> [`crate::index::Row`] |
 //! | `PAIRS` | array, mmapable | pair -> [`Pair`] |
 //! | `MEMBERS` | array, mmapable | pair * 2 + slot -> [`Member`] |
 //! | `PORTS` | hash | ifindex of a tap -> [`Port`] |
@@ -19,6 +20,7 @@
 //! | `EVENTS` | ring buffer | [`crate::event::Event`] |
 
 use crate::address::Address;
+use crate::index::Spread;
 
 /// What the programs must know about their host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub struct Host {
     pub internal_ip: [u8; 4],
     /// Rows of `PAIRS`.
     pub max_pairs: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Where an address is in `INDEX`.
+    pub spread: Spread,
 }
 
 /// Value of `ENTRIES`.
@@ -236,7 +242,7 @@ pub struct ReturnPath {
 }
 
 const _: () = {
-    assert!(size_of::<Host>() == 24);
+    assert!(size_of::<Host>() == 48);
     assert!(size_of::<Entry>() == 4);
     // Two cache lines, so that no two pairs share one.
     assert!(size_of::<Pair>() == 128);

@@ -15,6 +15,12 @@ pub trait Bytes {
     fn get_far<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at)
     }
+
+    /// Two IPv6 addresses, one behind the other.
+    #[inline(always)]
+    fn addresses(&self, at: usize) -> Option<[Address; 2]> {
+        Some([Address::new(self.get(at)?), Address::new(self.get(at + 16)?)])
+    }
 }
 
 impl Bytes for [u8] {
@@ -207,7 +213,7 @@ pub fn ipv6<B: Bytes + ?Sized>(frame: &B, l3: usize) -> Option<Ip> {
     if header[0] >> 4 != 6 {
         return None;
     }
-    let (src, dst) = (Address::new(frame.get::<16>(l3 + 8)?), Address::new(frame.get::<16>(l3 + 24)?));
+    let [src, dst] = frame.addresses(l3 + 8)?;
     if src.is_mapped() || dst.is_mapped() {
         return None;
     }

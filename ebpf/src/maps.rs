@@ -11,6 +11,7 @@ use hotpair_abi::Address;
 use hotpair_abi::count::PER_ROW;
 use hotpair_abi::event::Event;
 use hotpair_abi::handover::Turn;
+use hotpair_abi::index::{self, Says};
 use hotpair_abi::maps::{self, Entry, Flow, Port, ReturnKey, ReturnPath, Tuple};
 use hotpair_abi::tcp::connection::Connection;
 
@@ -26,6 +27,8 @@ const NO_PREALLOC: usize = 1;
 static HOST: Array<maps::Host, 1> = Array::new();
 #[btf_map]
 static ENTRIES: HashMap<Address, Entry, 1> = HashMap::new();
+#[btf_map]
+static INDEX: Array<index::Row, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static PAIRS: Array<maps::Pair, 1, MMAPABLE> = Array::new();
 #[btf_map]
@@ -59,11 +62,38 @@ pub fn host() -> Option<&'static maps::Host> {
     HOST.get(0)
 }
 
+/// What `INDEX` says about an address.
+#[inline(always)]
+pub fn indexed(address: Address) -> Says {
+    if let Some(host) = host()
+        && host.spread.mask != 0
+        && let Some(row) = INDEX.get(index::place(address, &host.spread))
+    {
+        return row.says(address);
+    }
+    Says::Ask
+}
+
 /// The pair that an address belongs to.
 #[inline(always)]
 pub fn entry(address: Address) -> Option<u32> {
-    // SAFETY: the value is four bytes and is copied at once; entries are never reused for another layout.
-    unsafe { ENTRIES.get(address) }.map(|entry| entry.pair)
+    let [high, low] = address.words();
+    // No pair has a number as large as that.
+    u32::try_from(find(high, low)).ok()
+}
+
+/// [`entry`], in registers; `u64::MAX` for none. A function of its own: many call it, and some have no room on the stack for
+/// what it needs.
+#[inline(never)]
+fn find(high: u64, low: u64) -> u64 {
+    let address = Address::of_words([high, low]);
+    let pair = match indexed(address) {
+        Says::Pair(pair) => Some(pair),
+        Says::Nobody => None,
+        // SAFETY: the value is four bytes and is copied at once; entries are never reused for another layout.
+        Says::Ask => unsafe { ENTRIES.get(address) }.map(|entry| entry.pair),
+    };
+    pair.map_or(u64::MAX, u64::from)
 }
 
 /// A pair's row.

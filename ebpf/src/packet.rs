@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_adjust_meta, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
 };
 use core::mem::MaybeUninit;
-use hotpair_abi::Mac;
+use hotpair_abi::{Address, Mac};
 use hotpair_abi::packet::Bytes;
 
 /// Destination and source, in the order of memory.
@@ -254,6 +254,13 @@ impl Bytes for TcFrame {
             (bpf_skb_load_bytes(self.0.cast(), at as u32, bytes.as_mut_ptr().cast(), N as u32) == 0)
                 .then(|| bytes.assume_init())
         }
+    }
+
+    /// By one call, and in whole words.
+    #[inline(always)]
+    fn addresses(&self, at: usize) -> Option<[Address; 2]> {
+        let [a, b, c, d] = self.words(at)?;
+        Some([Address::of_words([a, b]), Address::of_words([c, d])])
     }
 }
 

@@ -47,7 +47,7 @@ fn number(frame: &[u8]) -> Option<u32> {
 }
 
 /// Sends numbered questions for as long as this lasts, and sees every one of them come out of both taps.
-fn while_questions_flow(client: &Raw, taps: &[Tap; 2], what: impl FnOnce() + Send) {
+pub(crate) fn while_questions_flow(client: &Raw, taps: &[Tap; 2], what: impl FnOnce() + Send) {
     let done = AtomicBool::new(false);
     let (sent, seen) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {

@@ -175,6 +175,7 @@ impl Bench {
                 tap
             }));
         }
+        plane.index_entries().expect("an index");
         let bench = Bench { client: Raw::open(ifindex("cl0")), plane, uplink, taps };
         for id in [WEB, DB, AWAY] {
             for slot in Slot::BOTH {

@@ -9,6 +9,8 @@ use crate::bench::{Bench, WEB, alone, entry_v4, entry_v6, ifindex, setup, tap_na
 use crate::frames::{CLIENT_MAC, CLIENT_V4, CLIENT_V6, Ip, UPLINK_MAC, udp};
 use crate::test_run::{TIMES, tc_cost, xdp_cost};
 
+const ROUNDS: u32 = 15;
+
 #[test]
 #[ignore = "a measurement, not a promise"]
 fn what_a_frame_costs() {
@@ -35,8 +37,11 @@ fn what_a_frame_costs() {
                     .sum()
             };
             let before = counted();
-            println!("{what}: {} ns", ns());
-            assert_eq!(counted() - before, u64::from(TIMES), "{what}: another way was measured");
+            // The least of some: everything else is the machine's other work.
+            let least = (0..ROUNDS).map(|_| ns()).min().unwrap_or_default();
+            println!("{what}: {least} ns");
+            let expected = u64::from(TIMES) * u64::from(ROUNDS);
+            assert_eq!(counted() - before, expected, "{what}: another way was measured");
         };
         let uplink = |frame: &[u8]| xdp_cost(from_uplink, frame);
         let guest = |frame: &[u8], tap| tc_cost(from_guest, frame, tap);

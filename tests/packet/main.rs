@@ -4,8 +4,8 @@
 //! counters. `signs.rs` is about signs of life and the latch, `events.rs` about what the controller is told. `path.rs`
 //! sends real frames through a real uplink and real taps, `handover.rs` while the roles change, `inside.rs` between the
 //! members and the host. `adopt.rs` is about loading, adopting and refusing, `bad/` about frames that nobody should send,
-//! `tcp/` about connections that are carried on. Every test has a network and a mount namespace of its own, gone with
-//! the test's thread.
+//! `index.rs` about finding whose an address is, `tcp/` about connections that are carried on. Every test has a network
+//! and a mount namespace of its own, gone with the test's thread.
 //!
 //! They need root. Without it they fail, and say so: a data plane that nobody has tested must not look tested.
 
@@ -21,6 +21,7 @@ mod from_guest_table;
 mod from_host_table;
 mod from_uplink_table;
 mod handover;
+mod index;
 mod inside;
 mod path;
 mod ports;

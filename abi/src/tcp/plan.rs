@@ -258,7 +258,7 @@ mod tests {
         plan.enter(1, IS_EDITED, &edit, &segment);
         assert_eq!(plan.taps, [5, 6]);
         let rest = (plan.magic, plan.l4, plan.how);
-        assert_eq!((ABI_VERSION, rest), (9, (0x6809, 34, 0b0110_0110)));
+        assert_eq!((ABI_VERSION, rest), (10, (0x680a, 34, 0b0110_0110)));
         assert_eq!(
             plan.part,
             [Part::default(), Part { ack: 0x0102_0304u32.to_be(), echo: 0x0506_0708u32.to_be() }]

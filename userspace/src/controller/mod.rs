@@ -211,6 +211,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         };
         begun.push((Arc::clone(facts), pair::State::begin(facts.settings(), &found, boottime())));
     }
+    plane.index_entries()?;
     drop(hurry);
 
     let listener = api::server::bind(&shared.config.host.run_dir)

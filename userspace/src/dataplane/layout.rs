@@ -7,6 +7,7 @@ use aya::maps::MapData;
 use aya_obj::generated::{bpf_map_info, bpf_map_type};
 use hotpair_abi::event::Event;
 use hotpair_abi::handover::Turn;
+use hotpair_abi::index;
 use hotpair_abi::maps::{Entry, Flow, Host, Late, Member, Pair, Port, ReturnKey, ReturnPath, Tuple, Turned};
 use hotpair_abi::tcp::connection::Connection;
 
@@ -36,6 +37,11 @@ const RETURN_PATHS: u32 = 16_384;
 /// Bytes of the event ring.
 const EVENT_BYTES: u32 = 64 * 1024;
 
+/// Rows of `INDEX`.
+pub(super) const fn index_rows(pairs: u32) -> u32 {
+    index::rows(pairs * ADDRESSES_PER_PAIR)
+}
+
 /// The map that says whether the others are whole: written and pinned last.
 pub(super) const HOST: &str = "HOST";
 
@@ -56,6 +62,7 @@ pub(super) fn all(pairs: u32) -> Vec<Layout> {
     };
     vec![
         map("ENTRIES", HASH, 16, size_of::<Entry>(), pairs * ADDRESSES_PER_PAIR),
+        map("INDEX", ARRAY, 4, size_of::<index::Row>(), index_rows(pairs)),
         map("PAIRS", ARRAY, 4, size_of::<Pair>(), pairs),
         map("MEMBERS", ARRAY, 4, size_of::<Member>(), pairs * 2),
         // Twice as many as there are taps: a slot has its old and its new one for a moment.

@@ -6,6 +6,7 @@ use aya::maps::{Array, MapData};
 use aya::programs::{Program, ProgramFd};
 use aya::{Ebpf, EbpfLoader};
 use hotpair_abi::ABI_VERSION;
+use hotpair_abi::index::Spread;
 use hotpair_abi::maps::Host;
 
 use super::pins::Pins;
@@ -107,6 +108,9 @@ pub(super) fn load(
         keeps_metadata: u8::from(xdp == XdpMode::Native),
         internal_ip: internal_ip.octets(),
         max_pairs: pairs,
+        pad: 0,
+        // What it says is true still, or it says that nothing is.
+        spread: before.map_or(Spread::default(), |host| host.spread),
     };
     if before.is_none() {
         write_host(&mut ebpf, host)?;

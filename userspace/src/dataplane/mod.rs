@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use hotpair_abi::count::{Counter, PER_ROW};
 use hotpair_abi::handover;
 use hotpair_abi::maps::{Host, Member, Pair, Port};
@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod hear;
 mod hurry;
+mod index;
 mod layout;
 mod load;
 #[cfg(feature = "log")]
@@ -186,9 +187,12 @@ impl Dataplane {
         let mapped = |name: &str, source| DataplaneError::kernel(format!("mapping {name}"), source);
         let pairs = map("PAIRS")?;
         let members = map("MEMBERS")?;
+        let host =
+            Array::try_from(Map::Array(map(layout::HOST)?)).map_err(|error| typed(layout::HOST, error))?;
+        let index = index::Index::over(host, &map("INDEX")?, layout::index_rows(plane.pairs))?;
         let maps = Maps {
             entries: HashMap::try_from(Map::HashMap(map("ENTRIES")?))
-                .and_then(entries::Entries::read)
+                .and_then(|entries| entries::Entries::read(entries, index))
                 .map_err(|error| typed("ENTRIES", error))?,
             ports: HashMap::try_from(Map::HashMap(map("PORTS")?)).map_err(|error| typed("PORTS", error))?,
             groups: ArrayOfMaps::try_from(Map::ArrayOfMaps(map("GROUPS")?))

@@ -118,12 +118,19 @@ impl Dataplane {
         }
         for key in wanted {
             self.hear(key, true);
-            maps.entries.insert(key, id.0).map_err(|error| {
-                DataplaneError::map(format!("adding the entry address {}", address(key)), &error)
-            })?;
+            maps.entries.insert(key, id.0)?;
         }
         drop(maps);
         self.carry_tcp(id, row, setup.tcp)
+    }
+
+    /// Has the programs find entry addresses faster: for when all pairs have been made or changed. Costs the kernel some 10 ms,
+    /// and so does the next change.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then they are found as before.
+    pub fn index_entries(&self) -> Result<(), DataplaneError> {
+        self.maps().entries.index()
     }
 
     /// Has a pair's TCP connections carried on, or no longer. A tap that is attached already gets the program that
@@ -173,9 +180,7 @@ impl Dataplane {
     }
 
     fn remove_entry(&self, maps: &mut Maps, key: [u8; 16]) -> Result<(), DataplaneError> {
-        maps.entries
-            .remove(&key)
-            .map_err(|error| DataplaneError::map("removing an entry address", &error))?;
+        maps.entries.remove(&key)?;
         // Another entry address may be of the same solicited-node group.
         let mac = hear::solicited_node_mac(key);
         let shared =

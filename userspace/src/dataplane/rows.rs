@@ -38,6 +38,11 @@ impl<T> Rows<T> {
             .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
     /// A row; `None` past the last one.
     pub(super) fn get(&self, index: u32) -> Option<*mut T> {
         // SAFETY: within the mapping.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type};
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: `attr` is a whole bpf_attr, zeroed but for what the command reads; its pointers outlive the call.
@@ -134,6 +134,24 @@ pub(super) fn map_info(map: i32) -> io::Result<bpf_map_info> {
     Ok(info)
 }
 
+fn map_create(kind: bpf_map_type, inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_1.map_type = kind as u32;
+    attr.__bindgen_anon_1.key_size = 4;
+    attr.__bindgen_anon_1.value_size = 4;
+    attr.__bindgen_anon_1.max_entries = 1;
+    attr.__bindgen_anon_1.inner_map_fd = inner.map_or(0, |map| map.as_raw_fd() as u32);
+    bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr).map(owned)
+}
+
+/// Returns when no program runs that ran when this was called: some 10 ms. A map that is put into a map tells its user so much
+/// (`maybe_wait_bpf_programs`).
+pub(super) fn wait_for_programs() -> io::Result<()> {
+    let inner = map_create(bpf_map_type::BPF_MAP_TYPE_ARRAY, None)?;
+    let outer = map_create(bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, Some(inner.as_fd()))?;
+    set(outer, 0, &[inner.as_raw_fd() as u32])
+}
+
 /// Enters an interface into a devmap, with the program that each frame passes on its way out, if any.
 pub(super) fn set_device(
     map: impl AsFd,
@@ -142,7 +160,11 @@ pub(super) fn set_device(
     program: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     // bpf_devmap_val: the interface, then the program's descriptor.
-    let value = [ifindex, program.map_or(0, |program| program.as_raw_fd() as u32)];
+    set(map, key, &[ifindex, program.map_or(0, |program| program.as_raw_fd() as u32)])
+}
+
+/// Sets an element whose value has as many words.
+fn set<const N: usize>(map: impl AsFd, key: u32, value: &[u32; N]) -> io::Result<()> {
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = std::ptr::from_ref(&key) as u64;

@@ -136,6 +136,7 @@ pub(in crate::bench) fn data_plane(gate: &Gate, tcp: bool) -> Result<(Dataplane,
         lag_limit: Duration::from_millis(10),
     };
     plane.put_pair(WEB, &setup)?;
+    plane.index_entries()?;
     plane.set_lease(WEB, u64::MAX);
     let members = members(gate, Hook::Xdp)?;
     for (slot, member) in Slot::BOTH.into_iter().zip(members.iter()) {

@@ -113,6 +113,7 @@ impl Site {
             }
             plane.set_role(id, word);
         }
+        plane.index_entries()?;
         let last = u32::try_from(count)?;
         let senders = [spreading_sender(UPLINK_MAC, last, 1)?, spreading_sender(UPLINK_MAC, 1, last)?];
         Ok(Site { pairs: count, plane, gate, senders })
