@@ -5,8 +5,8 @@ use aya_ebpf::helpers::generated::{
     bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_adjust_meta, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
 };
 use core::mem::MaybeUninit;
-use hotpair_abi::{Address, Mac};
 use hotpair_abi::packet::Bytes;
+use hotpair_abi::{Address, Mac};
 
 /// Destination and source, in the order of memory.
 #[inline(always)]
