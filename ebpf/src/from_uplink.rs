@@ -65,21 +65,26 @@ const EXIT: u32 = 4;
 #[inline(always)]
 pub fn from_uplink(ctx: *mut xdp_md) -> Exit {
     let frame = XdpFrame(ctx);
-    match frame::glance(&frame).and_then(|seen| at_a_glance(frame, &seen)) {
+    let mut id = UNKNOWN;
+    match frame::glance(&frame).and_then(|seen| at_a_glance(frame, &seen, &mut id)) {
         Some(exit) => exit,
-        None => thoroughly(frame),
+        None => thoroughly(frame, id),
     }
 }
 
+/// In place of a pair's number: it has not been found out.
+const UNKNOWN: u32 = u32::MAX;
+
 /// Most frames want nothing but an address: of these nothing is read that is not needed for that, and nothing is called that can
-/// do without (a return alone takes some 5 ns where the kernel guards it). `None`: this is not one of them.
+/// do without (a return alone takes some 5 ns where the kernel guards it). `None`: this is not one of them; `found` is whose it is.
 #[inline(always)]
-fn at_a_glance(frame: XdpFrame, seen: &Glance) -> Option<Exit> {
+fn at_a_glance(frame: XdpFrame, seen: &Glance, found: &mut u32) -> Option<Exit> {
     let id = match maps::indexed(seen.dst) {
         Says::Pair(id) => id,
         Says::Nobody => return Some(pass(NO_PAIR, Counter::UplinkPassed)),
         Says::Ask => return None,
     };
+    *found = id;
     let (host, pair) = (maps::host()?, maps::pair(id)?);
     let word = role::word(pair);
     if seen.mac != Mac::new(host.uplink_mac)
@@ -93,16 +98,16 @@ fn at_a_glance(frame: XdpFrame, seen: &Glance) -> Option<Exit> {
     Some(deliver(id, pair, word, false))
 }
 
-/// Decides about one frame, whatever it is.
+/// Decides about one frame, whatever it is. `id`: the pair that it is for, or [`UNKNOWN`].
 #[inline(never)]
-fn thoroughly(frame: XdpFrame) -> Exit {
+fn thoroughly(frame: XdpFrame, id: u32) -> Exit {
     let mut read = MaybeUninit::<Read>::uninit();
     let kind = self::read(frame, read.as_mut_ptr());
     // SAFETY: `read` has written what belongs to its answer, and only that is looked at.
     unsafe {
         let Read { link, what } = &*read.as_ptr();
         match kind {
-            PACKET => steer(frame, link, &what.ip),
+            PACKET => steer(frame, link, &what.ip, id),
             ARP => uplink_neighbour::arp(frame, link, &what.arp),
             SOLICITATION => uplink_neighbour::solicitation(frame, link, &what.neighbour),
             ADVERTISEMENT => uplink_neighbour::advertisement(link, what.neighbour.target),
@@ -150,8 +155,8 @@ fn read(frame: XdpFrame, out: *mut Read) -> u32 {
 }
 
 #[inline(always)]
-fn steer(frame: XdpFrame, link: &Link, ip: &Ip) -> Exit {
-    let Some(id) = maps::entry(ip.dst) else {
+fn steer(frame: XdpFrame, link: &Link, ip: &Ip, id: u32) -> Exit {
+    let Some(id) = (if id == UNKNOWN { maps::entry(ip.dst) } else { Some(id) }) else {
         return pass(NO_PAIR, Counter::UplinkPassed);
     };
     let (Some(host), Some(pair)) = (maps::host(), maps::pair(id)) else {
