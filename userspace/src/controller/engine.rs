@@ -301,7 +301,7 @@ impl Engine {
             None => {
                 let decided = Instant::now();
                 let mac = pair.facts.mac;
-                let flip = pair.state.plain_failover(signs, tripped, now).map(|word| {
+                let flip = pair.state.plain_flip(signs, tripped, now).map(|word| {
                     plane.set_role(id, word);
                     let flip = decided.elapsed();
                     if word.mirror() {

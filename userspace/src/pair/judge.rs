@@ -94,12 +94,10 @@ impl State {
     }
 
     /// Takes in the same as [`Event::Observed`](super::Event::Observed), and says which role word [`step`](super::step)
-    /// will make of it if that is a plain failover: both have served, and one does not any more. Known before anything
-    /// of it is put into words: the flip need not wait for its own story.
-    pub fn plain_failover(&mut self, signs: [Signs; 2], tripped: Epoch, now: Nanos) -> Option<RoleWord> {
+    /// will make of it if that is a plain flip: both have served, and one does not any more, or a switchover has drained.
+    /// Known before anything of it is put into words: the flip need not wait for its own story.
+    pub fn plain_flip(&mut self, signs: [Signs; 2], tripped: Epoch, now: Nanos) -> Option<RoleWord> {
         let plain = self.held
-            && !self.paused
-            && self.handover.is_none()
             && (tripped == Epoch(0) || tripped != self.epoch)
             && self.places.iter().all(|place| place.phase == Phase::Serving);
         if !plain {
@@ -107,6 +105,13 @@ impl State {
         }
         for (place, signs) in self.places.iter_mut().zip(signs) {
             place.signs = signs;
+        }
+        if self.handover.is_some() { self.plain_switchover(now) } else { self.plain_failover(now) }
+    }
+
+    fn plain_failover(&self, now: Nanos) -> Option<RoleWord> {
+        if self.paused {
+            return None;
         }
         let (old, new) = (self.active, self.active.other());
         let word = self.role_word(now).with_epoch(self.epoch.next()).with_active(new).with_muted(old, true);

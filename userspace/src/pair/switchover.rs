@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hotpair_abi::heartbeat;
+use hotpair_abi::{RoleWord, heartbeat};
 
 use super::judge::{Failure, nanos};
 use super::{Action, Entry, Handover, Nanos, Phase, Preparation, Request, RequestId, Sign, State};
@@ -180,6 +180,19 @@ impl State {
         if self.primary_stops() && !under_way && self.is_candidate(self.active.other(), now) {
             self.prepare_handover(None, now, actions);
         }
+    }
+
+    /// The role word that [`State::finish_handover`] will come to, if it ends one.
+    pub(super) fn plain_switchover(&self, now: Nanos) -> Option<RoleWord> {
+        let new = self.active.other();
+        let is_due = self.handover.is_some_and(|handover| now >= handover.until);
+        // Where the old primary is fit to be the standby: everything else has more to it.
+        if !is_due || ![self.active, new].into_iter().all(|slot| self.is_candidate(slot, now)) {
+            return None;
+        }
+        let protect = self.settings.mirror;
+        let word = self.role_word(now).with_epoch(self.epoch.next()).with_active(new).with_handover(false);
+        Some(word.with_protect(protect).with_gate(protect && self.settings.gate))
     }
 
     /// Ends a handover whose time has come, or takes it back when the new primary fails meanwhile.

@@ -24,6 +24,7 @@ fn switchover_there_and_back_drains_and_loses_nobody() {
         assert!(world.state.epoch > epoch);
         assert_eq!(world.state.health.protection, Protection::Protected, "the old primary stands by");
     }
+    assert_eq!(world.plain_flips, 2, "neither flip waited for its own story");
     assert_eq!(world.state.active, first);
     assert_eq!(world.gap(since), MS);
     assert_eq!(world.volumes.iter().map(Vec::len).sum::<usize>(), 2, "nobody was replaced");

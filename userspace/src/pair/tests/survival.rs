@@ -29,7 +29,7 @@ fn standby_takes_over_when_the_primary_falls_silent() {
     world.run(20 * MS);
     assert_eq!(world.state.active, old.other());
     assert!(world.state.epoch > epoch);
-    assert_eq!(world.plain_failovers, 1, "the flip did not wait for its own story");
+    assert_eq!(world.plain_flips, 1, "the flip did not wait for its own story");
     let (at, entry) = world.last(RecordKind::Failover).clone();
     assert_eq!(entry.detected_by, Some(Sign::Heartbeat));
     assert!(at - killed <= 9 * MS, "noticed after {} ms", (at - killed) / MS);

@@ -50,7 +50,7 @@ pub(super) struct World {
     /// Looks for which a glance would have been enough.
     pub(super) glances: usize,
     /// Failovers whose role word was known before the step.
-    pub(super) plain_failovers: usize,
+    pub(super) plain_flips: usize,
     /// Answers that left, by generation and slot: what the client saw.
     pub(super) spoke: Vec<(Nanos, Slot)>,
 }
@@ -91,7 +91,7 @@ impl World {
             answers: BTreeMap::new(),
             announced: 0,
             glances: 0,
-            plain_failovers: 0,
+            plain_flips: 0,
             spoke: Vec::new(),
         };
         world.execute(actions);
@@ -191,13 +191,13 @@ impl World {
             self.glances += 1;
         }
         let mut quick = self.state.clone();
-        if let Some(word) = quick.plain_failover(self.signs, self.tripped, self.now) {
+        if let Some(word) = quick.plain_flip(self.signs, self.tripped, self.now) {
             let event = Event::Observed { signs: self.signs, tripped: self.tripped };
             let (from_here, from_there) =
                 (step(self.state.clone(), event.clone(), self.now), step(quick, event, self.now));
             assert_eq!(from_here, from_there, "it has taken in nothing else");
-            assert_eq!(from_here.1.first(), Some(&Action::SetRole(word)), "a plain failover is a step");
-            self.plain_failovers += 1;
+            assert_eq!(from_here.1.first(), Some(&Action::SetRole(word)), "a plain flip is a step");
+            self.plain_flips += 1;
         }
         self.feed(Event::Observed { signs: self.signs, tripped: self.tripped });
     }
