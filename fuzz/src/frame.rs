@@ -1,7 +1,7 @@
 //! Frames from a wire: everything in `abi` that reads them.
 
 use hotpair_abi::flow::{self, Direction};
-use hotpair_abi::frame::{FromGuest, FromUplink, from_guest, from_uplink};
+use hotpair_abi::frame::{FromGuest, FromUplink, from_guest, from_uplink, glance};
 use hotpair_abi::neighbour;
 use hotpair_abi::packet::{self, Ip, LinkError};
 
@@ -17,6 +17,11 @@ pub fn frame(bytes: &[u8]) {
         Err(LinkError::TooManyTags) => return,
     };
     assert!(link.l3 <= bytes.len() && link.l3 >= 14);
+    // What is seen at a glance is what is read; a tag that has been taken off is not in what is seen.
+    if let Some(seen) = glance(bytes) {
+        let Ok(FromUplink::Packet(ip)) = from_uplink(bytes, &link) else { panic!("{seen:?} is no packet") };
+        assert_eq!((seen.mac, seen.dst, 14), (link.dst, ip.dst, link.l3));
+    }
     match from_uplink(bytes, &link) {
         Ok(FromUplink::Packet(ip)) => packet(bytes, &ip),
         Ok(FromUplink::Neighbour { target, ip, .. }) => {
