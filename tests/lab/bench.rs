@@ -128,9 +128,16 @@ fn the_scale_benchmark_measures_every_number_of_pairs() -> Result<()> {
     };
     for pairs in ["1 pair", "20 pairs"] {
         for what in ["frames for one of them", "frames for all of them at random"] {
-            let figure = figure(format!("{pairs}: {what}"))?;
-            ensure!(figure.runs == 2 && figure.min > 0.0, "{figure:?}");
-            ensure!(figure.ratio.is_some() == (pairs != "1 pair"), "{figure:?}");
+            let name = format!("{pairs}: {what}");
+            let beside: Vec<_> = figures.iter().filter(|figure| figure.name == name).collect();
+            // Beside the first one, and the bare one.
+            ensure!(beside.len() == if pairs == "1 pair" { 1 } else { 2 }, "{beside:?}");
+            for figure in beside {
+                ensure!(figure.runs == 2 && figure.min > 0.0 && figure.ratio.is_some(), "{figure:?}");
+            }
+            let bare = figure(format!("{pairs}: bare, {what}"))?;
+            ensure!(bare.runs == 2 && bare.min > 0.0, "{bare:?}");
+            ensure!(bare.ratio.is_some() == (pairs != "1 pair"), "{bare:?}");
         }
         let at_rest = |what: &str| figure(format!("{pairs}, beating every 2ms: {what}"));
         for what in ["memory of the controller", "memory of the maps"] {

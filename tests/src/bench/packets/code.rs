@@ -106,6 +106,56 @@ pub(in crate::bench) fn spreading_sender(to: [u8; 6], first: u32, count: u32) ->
     bpf::load("bench_spread", Hook::Xdp, &code)
 }
 
+/// Hands each frame, an IPv6 packet, to all devices of one of these devmaps, and counts it. Which one, the last 32 bits of its destination
+/// address say, from 1 on. Nothing else of the frame is looked at.
+pub(in crate::bench) fn redirect_by_address(groups: &MapData, count: &Count) -> Result<OwnedFd> {
+    let ([groups, groups_too], [counts, counts_too]) = (map(1, groups), map(1, count.0.map()));
+    let code = [
+        load32(2, 1, 0),
+        load32(3, 1, 4),
+        copy(4, 2),
+        add(4, 54),
+        // r4 <= r3: two on
+        instruction(0xbd, 4, 3, 2, 0),
+        set(0, XDP_DROP),
+        EXIT,
+        load32(7, 2, 50),
+        // From network byte order.
+        instruction(0xdc, 7, 0, 0, 32),
+        add(7, -1),
+        // The key, on the stack.
+        instruction(0x63, 10, 7, -4, 0),
+        copy(2, 10),
+        add(2, -4),
+        groups,
+        groups_too,
+        call(MAP_LOOKUP_ELEM),
+        // There is one: two on.
+        instruction(0x55, 0, 0, 2, 0),
+        set(0, XDP_DROP),
+        EXIT,
+        copy(1, 0),
+        set(2, 0),
+        set(3, BROADCAST),
+        call(REDIRECT_MAP),
+        copy(6, 0),
+        instruction(0x62, 10, 0, -4, 0),
+        copy(2, 10),
+        add(2, -4),
+        counts,
+        counts_too,
+        call(MAP_LOOKUP_ELEM),
+        // No such element: three on.
+        instruction(0x15, 0, 0, 3, 0),
+        instruction(0x79, 1, 0, 0, 0),
+        add(1, 1),
+        instruction(0x7b, 0, 1, 0, 0),
+        copy(0, 6),
+        EXIT,
+    ];
+    bpf::load("bench_groups", Hook::Xdp, &code)
+}
+
 /// A devmap.
 pub(in crate::bench) struct Devices(MapData);
 
@@ -144,7 +194,7 @@ impl Count {
     }
 
     /// What has arrived up to now.
-    pub(super) fn get(&self) -> Result<u64> {
+    pub(in crate::bench) fn get(&self) -> Result<u64> {
         Ok(self.0.get(&0, 0)?.iter().sum())
     }
 

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::MapData;
 use hotpair::config::XdpMode;
 use hotpair::dataplane::{Dataplane, Hurry, PairSetup, Uplink};
 use hotpair_abi::count::Counter;
 use hotpair_abi::{Epoch, PairId, RoleWord, Slot};
 
 use super::{Options, pairs};
-use crate::bench::packets::{Gate, spreading_sender, stay_on_one_cpu};
+use crate::bench::packets::{Count, Gate, redirect_by_address, spreading_sender, stay_on_one_cpu};
 use crate::bench::{Preferred, Series, say};
-use crate::bpf::{self, ifindex};
+use crate::bpf::{self, Hook, ifindex};
 use crate::frames::{Macs, udp};
 use crate::herd::entries;
 use crate::interrupt;
@@ -32,10 +33,29 @@ struct Site {
     gate: Gate,
     /// Sends to the last pair alone, and to all of them at random.
     senders: [OwnedFd; 2],
+    bare: Bare,
 }
 
-/// Frames a second: to one pair of many, and to all of them.
-pub(super) fn measure(options: &Options) -> Result<[Vec<Series>; 2]> {
+/// Beside it: an uplink whose frames go to the same taps by the same devmaps, without anything of hotpair.
+struct Bare {
+    gate: Gate,
+    count: Count,
+    _link: OwnedFd,
+}
+
+/// How many bare ones there can be before their names are those of others.
+const APART: usize = 100;
+
+/// Frames a second, to one pair of many, and to all of them.
+pub(super) struct Speeds {
+    /// Of one.
+    pub(super) one: Vec<Series>,
+    /// Of all, at random.
+    pub(super) random: Vec<Series>,
+}
+
+/// With hotpair, and bare.
+pub(super) fn measure(options: &Options) -> Result<[Speeds; 2]> {
     stay_on_one_cpu()?;
     // The kernel's own chatter would be counted among the frames.
     std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
@@ -47,26 +67,43 @@ pub(super) fn measure(options: &Options) -> Result<[Vec<Series>; 2]> {
     measured
 }
 
-fn measure_all(options: &Options) -> Result<[Vec<Series>; 2]> {
+fn measure_all(options: &Options) -> Result<[Speeds; 2]> {
     let sites = options.pairs.iter().enumerate().map(|(number, pairs)| Site::new(number, *pairs));
     let sites = sites.collect::<Result<Vec<_>>>()?;
     let named = |what: &str| -> Vec<Series> {
         sites.iter().map(|site| Series::new(format!("{}: {what}", pairs(site.pairs)), "Mframes/s")).collect()
     };
-    let mut series = [named("frames for one of them"), named("frames for all of them at random")];
+    let speeds = |kind: &str| Speeds {
+        one: named(&format!("{kind}frames for one of them")),
+        random: named(&format!("{kind}frames for all of them at random")),
+    };
+    let mut all = [speeds(""), speeds("bare, ")];
     for round in 0..=options.rounds {
         say(format_args!("scale: turn {round} of {}, frames", options.rounds));
         for (number, site) in sites.iter().enumerate() {
-            for (to_all, series) in series.iter_mut().enumerate() {
-                let speed = site.run(to_all == 1, options.frames)?;
-                // The first turn warms up.
-                if round > 0 {
-                    series[number].values.push(speed);
+            for (is_bare, speeds) in [false, true].into_iter().zip(&mut all) {
+                for (to_all, series) in [false, true].into_iter().zip([&mut speeds.one, &mut speeds.random]) {
+                    let speed = site.run(is_bare, to_all, options.frames)?;
+                    // The first turn warms up.
+                    if round > 0 {
+                        series[number].values.push(speed);
+                    }
                 }
             }
         }
     }
-    Ok(series)
+    Ok(all)
+}
+
+impl Bare {
+    fn new(number: usize, directory: &Path) -> Result<Bare> {
+        let gate = Gate::new(APART + number, UPLINK_MAC)?;
+        let groups = MapData::from_pin(directory.join("maps/GROUPS")).context("GROUPS")?;
+        let count = Count::new()?;
+        let program = redirect_by_address(&groups, &count)?;
+        let link = bpf::attach(program.as_fd(), Hook::Xdp, &gate.uplink)?;
+        Ok(Bare { gate, count, _link: link })
+    }
 }
 
 impl Site {
@@ -116,11 +153,12 @@ impl Site {
         plane.index_entries()?;
         let last = u32::try_from(count)?;
         let senders = [spreading_sender(UPLINK_MAC, last, 1)?, spreading_sender(UPLINK_MAC, 1, last)?];
-        Ok(Site { pairs: count, plane, gate, senders })
+        let bare = Bare::new(number, directory.as_ref())?;
+        Ok(Site { pairs: count, plane, gate, senders, bare })
     }
 
     /// Sends so many frames; how many millions of them a second were duplicated.
-    fn run(&self, to_all: bool, frames: u32) -> Result<f64> {
+    fn run(&self, is_bare: bool, to_all: bool, frames: u32) -> Result<f64> {
         interrupt::check()?;
         let [_, to] = entries(0);
         let from: IpAddr = "2001:db8::50".parse()?;
@@ -130,21 +168,24 @@ impl Site {
             SocketAddr::new(to, 53),
             &[0; 18],
         );
-        let before = self.counts()?;
+        let gate = if is_bare { &self.bare.gate } else { &self.gate };
+        let (before, bare_before) = (self.counts()?, self.bare.count.get()?);
         let _first = Preferred::from_now_on();
         let began = Instant::now();
-        bpf::live(self.senders[usize::from(to_all)].as_fd(), self.gate.index, &frame, frames)
+        bpf::live(self.senders[usize::from(to_all)].as_fd(), gate.index, &frame, frames)
             .context("cannot send live frames")?;
         let took = began.elapsed();
         std::thread::sleep(std::time::Duration::from_millis(5));
         let after = self.counts()?;
-        let mut mirrored = 0;
+        let mut mirrored = self.bare.count.get()? - bare_before;
+        ensure!(is_bare || mirrored == 0, "frames by the wrong uplink");
         for (pair, (after, before)) in after.iter().zip(&before).enumerate() {
             let asked = after - before;
             ensure!(
                 to_all || asked == 0 || pair + 1 == self.pairs,
                 "frames for pair {pair} that were not sent"
             );
+            ensure!(!is_bare || asked == 0, "frames by the wrong uplink");
             mirrored += asked;
         }
         let few = f64::from(frames) * 0.999;

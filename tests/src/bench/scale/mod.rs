@@ -3,7 +3,7 @@
 //!
 //! | file | about |
 //! | --- | --- |
-//! | `frames.rs` | data planes of different sizes, side by side, and frames through them |
+//! | `frames.rs` | data planes of different sizes, side by side, and frames through them and past them |
 //! | `herds.rs` | processes that beat for all members |
 //! | `rest.rs` | a controller at rest: processor and memory |
 //!
@@ -55,10 +55,14 @@ pub fn run(options: &Options, machine: Machine) -> Result<(Sheet, Result<()>)> {
         "Many pairs: frames duplicated, and a controller at rest with all members beating",
         machine,
     );
-    for series in alone(|| frames::measure(options))? {
-        let first = &series[0];
-        for (number, own) in series.iter().enumerate() {
-            sheet.add(own, if number == 0 { &[] } else { std::slice::from_ref(&first) })?;
+    let [own, bare] = alone(|| frames::measure(options))?;
+    for (own, bare) in [(own.one, bare.one), (own.random, bare.random)] {
+        for (number, series) in bare.iter().enumerate() {
+            sheet.add(series, &[&bare[0]][..number.min(1)])?;
+        }
+        for (number, series) in own.iter().enumerate() {
+            let beside = [&own[0], &bare[number]];
+            sheet.add(series, if number == 0 { &beside[1..] } else { &beside })?;
         }
     }
     let at_rest = controllers(options, &mut sheet);
