@@ -171,8 +171,7 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip, id: u32) -> Exit {
         return drop(row, Counter::UplinkNotHeld);
     }
     if link.tags.any() {
-        let key = ReturnKey { remote: ip.src, outer: link.tags.outer, inner: link.tags.inner };
-        maps::remember(&key, link.src.bytes());
+        remember(link, ip);
     }
     let taken_over = handover::taken_over(frame, ip, pair, word);
     // The frame becomes the members' by its destination MAC; a TCP segment of a known connection becomes one member's by
@@ -196,6 +195,13 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip, id: u32) -> Exit {
         }
     }
     deliver(id, pair, word, taken_over)
+}
+
+/// Remembers where a tagged frame came from. A function of its own: its stack is given back.
+#[inline(never)]
+fn remember(link: &Link, ip: &Ip) {
+    let key = ReturnKey { remote: ip.src, outer: link.tags.outer, inner: link.tags.inner };
+    maps::remember(&key, link.src.bytes());
 }
 
 /// Gives an addressed frame to whom it is for.

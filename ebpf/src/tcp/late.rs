@@ -75,7 +75,7 @@ pub fn is_due() -> bool {
 
 /// Serves who is due, with a frame that ends here of a member whose signs of life are its frames: the answers to the host's
 /// probes are what comes regularly there.
-#[inline(never)]
+#[inline(always)]
 pub fn after_probe(frame: TcFrame, member: &Member) {
     if role::is_probed(member.pair) && is_work(member.pair) {
         hotpair_serve_late(frame.0, member.port.pair);

@@ -14,7 +14,7 @@ use super::{DataplaneError, Opened, Uplink, layout};
 use crate::config::XdpMode;
 
 /// The programs, as the build script made them.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hotpair.bpf.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hotpair.bpf.o"));
 
 /// The programs' names.
 pub(super) const PROGRAMS: [&str; 4] = ["from_uplink", "to_guest", "from_guest", "to_guest_from_host"];

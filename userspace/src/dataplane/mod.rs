@@ -33,6 +33,8 @@ mod log_lines;
 mod pairs;
 mod pins;
 mod rows;
+#[cfg(test)]
+mod stack;
 mod sys;
 mod taps;
 mod uplink;
