@@ -262,9 +262,13 @@ impl Stand {
         copies: u64,
     ) -> Result<(), String> {
         let rose = self.rose(before);
+        // Of a pair that is not mirrored, that its active member is muted is the verdict, else it is beside one.
+        let is_expected = |counter| expect.is_some_and(|expect| expect.counter == counter);
         let verdicts: Vec<_> = rose
             .iter()
-            .filter(|(_, counter, _)| !BESIDES.contains(counter) && !COPIES.contains(counter))
+            .filter(|(_, counter, _)| {
+                is_expected(*counter) || !BESIDES.contains(counter) && !COPIES.contains(counter)
+            })
             .collect();
         let fits = match (&verdicts[..], expect) {
             ([(row, counter, 1)], Some(expect)) => {
