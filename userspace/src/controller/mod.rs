@@ -211,7 +211,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         };
         begun.push((Arc::clone(facts), pair::State::begin(facts.settings(), &found, boottime())));
     }
-    plane.index_entries()?;
+    if let Err(error) = plane.index_entries() {
+        tracing::warn!(%error, "entry addresses are looked up more slowly until the next start");
+    }
     drop(hurry);
 
     let listener = api::server::bind(&shared.config.host.run_dir)

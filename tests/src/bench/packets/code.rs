@@ -58,21 +58,23 @@ fn map(to: u8, map: &MapData) -> [u64; 2] {
 fn addressed(mac: [u8; 6], then: &[u64]) -> Vec<u64> {
     let [a, b, c, d, e, f] = mac;
     let (first, second) = (i32::from_ne_bytes([a, b, c, d]), i32::from(u16::from_ne_bytes([e, f])));
-    let mut code = vec![
+    // 32 and 16 bits
+    let write = [instruction(0x62, 2, 0, 0, first), instruction(0x6a, 2, 0, 4, second)];
+    [&at_least(14)[..], &write, then].concat()
+}
+
+/// Drops a frame (its context is in r1) that has fewer bytes; else it begins where r2 points to. r3 and r4 are lost.
+const fn at_least(bytes: i32) -> [u64; 7] {
+    [
         load32(2, 1, 0),
         load32(3, 1, 4),
         copy(4, 2),
-        add(4, 14),
+        add(4, bytes),
         // r4 <= r3: two on
         instruction(0xbd, 4, 3, 2, 0),
         set(0, XDP_DROP),
         EXIT,
-        // 32 and 16 bits
-        instruction(0x62, 2, 0, 0, first),
-        instruction(0x6a, 2, 0, 4, second),
-    ];
-    code.extend_from_slice(then);
-    code
+    ]
 }
 
 /// Sends every frame back out, to this MAC: the generator.
@@ -83,7 +85,7 @@ pub(super) fn sender(to: [u8; 6]) -> Result<OwnedFd> {
 /// Sends every frame, an IPv6 packet, back out to this MAC, with the last 32 bits of its destination address anything
 /// from `first` on, `count` of them, at random.
 pub(in crate::bench) fn spreading_sender(to: [u8; 6], first: u32, count: u32) -> Result<OwnedFd> {
-    let mut code = vec![
+    let any = [
         copy(6, 1),
         call(GET_PRANDOM_U32),
         // Modulo, sum, network byte order.
@@ -92,17 +94,9 @@ pub(in crate::bench) fn spreading_sender(to: [u8; 6], first: u32, count: u32) ->
         instruction(0xdc, 0, 0, 0, 32),
         copy(7, 0),
         copy(1, 6),
-        load32(2, 1, 0),
-        load32(3, 1, 4),
-        copy(4, 2),
-        add(4, 54),
-        // r4 <= r3: two on
-        instruction(0xbd, 4, 3, 2, 0),
-        set(0, XDP_DROP),
-        EXIT,
-        instruction(0x63, 2, 7, 50, 0),
     ];
-    code.extend(addressed(to, &[set(0, XDP_TX), EXIT]));
+    let send = addressed(to, &[set(0, XDP_TX), EXIT]);
+    let code = [&any[..], &at_least(54), &[instruction(0x63, 2, 7, 50, 0)], &send].concat();
     bpf::load("bench_spread", Hook::Xdp, &code)
 }
 
@@ -111,14 +105,6 @@ pub(in crate::bench) fn spreading_sender(to: [u8; 6], first: u32, count: u32) ->
 pub(in crate::bench) fn redirect_by_address(groups: &MapData, count: &Count) -> Result<OwnedFd> {
     let [groups, groups_too] = map(1, groups);
     let code = [
-        load32(2, 1, 0),
-        load32(3, 1, 4),
-        copy(4, 2),
-        add(4, 54),
-        // r4 <= r3: two on
-        instruction(0xbd, 4, 3, 2, 0),
-        set(0, XDP_DROP),
-        EXIT,
         load32(7, 2, 50),
         // From network byte order.
         instruction(0xdc, 7, 0, 0, 32),
@@ -140,7 +126,7 @@ pub(in crate::bench) fn redirect_by_address(groups: &MapData, count: &Count) -> 
         call(REDIRECT_MAP),
         copy(6, 0),
     ];
-    let code = [&code[..], &count.one_more(), &[copy(0, 6), EXIT]].concat();
+    let code = [&at_least(54)[..], &code, &count.one_more(), &[copy(0, 6), EXIT]].concat();
     bpf::load("bench_groups", Hook::Xdp, &code)
 }
 

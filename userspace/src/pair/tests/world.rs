@@ -49,7 +49,7 @@ pub(super) struct World {
     pub(super) announced: usize,
     /// Looks for which a glance would have been enough.
     pub(super) glances: usize,
-    /// Failovers whose role word was known before the step.
+    /// Flips whose role word was known before the step.
     pub(super) plain_flips: usize,
     /// Answers that left, by generation and slot: what the client saw.
     pub(super) spoke: Vec<(Nanos, Slot)>,
