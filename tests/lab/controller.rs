@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aya::maps::Array;
 use hotpair_abi::RoleWord;
-use hotpair_abi::maps::Pair;
+use hotpair_abi::maps::{Host, Pair};
 use hotpair_tests::lab::{Lab, Latch, PAIR};
 use hotpair_tests::netns::run;
 use hotpair_tests::wait::wait_until;
@@ -27,6 +27,8 @@ fn a_killed_controller_costs_no_packet_and_finds_everything_again() -> Result<()
     std::thread::sleep(Duration::from_millis(300));
     lab.start_controller()?;
     let after = lab.wait_protected()?;
+    let host = Array::<_, Host>::try_from(lab.array("HOST")?)?.get(&0, 0)?;
+    ensure!(host.spread.mask != 0, "entry addresses are not indexed: {host:?}");
     lab.stop_controller()?;
     lab.start_controller()?;
     lab.wait_protected()?;
