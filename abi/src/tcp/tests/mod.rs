@@ -4,6 +4,7 @@ mod closing;
 mod comparing;
 mod drifting;
 mod first;
+mod handover;
 mod losing;
 mod opening;
 mod running;
@@ -136,8 +137,8 @@ impl Wire {
         self.connection.begin(&syn, 3, self.scene.now_ns);
     }
 
-    /// The client says something to both: what slot 0 and slot 1 hear.
-    fn client(&mut self, say: Say) -> [Option<Heard>; 2] {
+    /// A segment of the client's.
+    fn of_client(&self, say: Say) -> Segment {
         let base = self.base.expect("the client has a SYN-ACK");
         let say = Say { sack: say.sack.map(|edges| edges.map(|edge| edge.wrapping_add(M[base]))), ..say };
         let header = header(
@@ -146,34 +147,42 @@ impl Wire {
             &say,
             [7 + say.stamp, T[base].wrapping_add(say.stamp)],
         );
-        let segment = Self::read(&header, say.payload);
+        Self::read(&header, say.payload)
+    }
+
+    /// The client says something to both: what slot 0 and slot 1 hear.
+    fn client(&mut self, say: Say) -> [Option<Heard>; 2] {
+        let segment = self.of_client(say);
         self.connection.from_client(&segment, self.scene.now_ns);
         [0, 1].map(|slot| {
             let mut edit = Edit::default();
             let how = self.connection.to_member(slot, &segment, &self.scene, &mut edit);
-            if how == NOT_FOR_IT {
-                return None;
-            }
-            if how == AS_IS {
-                edit.keep(&segment);
-            }
-            Some(Heard {
-                seq: edit.seq.wrapping_sub(C),
-                ack: edit.ack.wrapping_sub(M[slot as usize]),
-                flags: edit.flags,
-                payload: segment.payload,
-                window: edit.window,
-            })
+            Self::copy(slot, how, &edit, &segment)
+        })
+    }
+
+    /// What a member hears of a client's segment.
+    fn copy(slot: u32, how: u32, edit: &Edit, segment: &Segment) -> Option<Heard> {
+        if how == NOT_FOR_IT {
+            return None;
+        }
+        let mut edit = *edit;
+        if how == AS_IS {
+            edit.keep(segment);
+        }
+        Some(Heard {
+            seq: edit.seq.wrapping_sub(C),
+            ack: edit.ack.wrapping_sub(M[slot as usize]),
+            flags: edit.flags,
+            payload: segment.payload,
+            window: edit.window,
         })
     }
 
     /// What becomes of the client's SACK blocks on their way to this slot.
     fn sacks_for(&mut self, slot: u32, say: Say) -> u32 {
-        let base = self.base.expect("the client has a SYN-ACK");
-        let say = Say { sack: say.sack.map(|edges| edges.map(|edge| edge.wrapping_add(M[base]))), ..say };
-        let header = header(C.wrapping_add(say.seq), M[base].wrapping_add(say.ack), &say, [7, T[base]]);
         let mut edit = Edit::default();
-        self.connection.to_member(slot, &Self::read(&header, 0), &self.scene, &mut edit);
+        self.connection.to_member(slot, &self.of_client(say), &self.scene, &mut edit);
         edit.sack
     }
 
