@@ -7,8 +7,6 @@ use hotpair_abi::tcp::segment::{ACK, FIN, PSH, RST, SYN};
 
 use super::frame::{Frame, Layout, Says};
 
-const MSS: u32 = 1400;
-
 /// Where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -30,6 +28,8 @@ pub(super) struct Habits {
     pub(super) layout: Layout,
     /// Room for what comes.
     pub(super) room: u32,
+    /// The largest payload of a segment; more than a packet has, where the network card cuts it.
+    pub(super) most: u32,
     /// Its first sequence number.
     pub(super) isn: u32,
     /// Its clock when it began, milliseconds.
@@ -106,6 +106,12 @@ impl Endpoint {
         self.end.is_some_and(|end| self.rcv > end)
     }
 
+    /// Bytes that it has of the peer, in order or not.
+    pub(super) fn has(&self) -> u32 {
+        self.rcv - u32::from(self.has_end())
+            + self.ahead.iter().map(|[left, right]| right - left).sum::<u32>()
+    }
+
     fn clock(&self, now_ms: u32) -> u32 {
         self.habits.clock.wrapping_add(now_ms)
     }
@@ -166,7 +172,7 @@ impl Endpoint {
             return None;
         }
         let at = self.nxt;
-        let payload = self.may.min(self.written).saturating_sub(at).min(most).min(MSS);
+        let payload = self.may.min(self.written).saturating_sub(at).min(most).min(self.habits.most);
         let ends = self.closing && at + payload == self.written && self.may > self.written;
         if payload == 0 && !ends {
             return None;
@@ -185,7 +191,7 @@ impl Endpoint {
             // A keepalive, or a probe (`tcp_xmit_probe_skb`): the byte before the next, without it.
             return Some(self.segment(self.una.wrapping_sub(1), 0, ACK, now_ms));
         }
-        let payload = self.written.min(self.nxt).saturating_sub(self.una).min(MSS);
+        let payload = self.written.min(self.nxt).saturating_sub(self.una).min(self.habits.most);
         let ends = self.nxt > self.written && self.una + payload == self.written;
         let flags = ACK | if payload > 0 { PSH } else { 0 } | if ends { FIN } else { 0 };
         Some(self.segment(self.una, payload, flags, now_ms))

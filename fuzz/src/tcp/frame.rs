@@ -14,6 +14,8 @@ pub(super) struct Frame {
     pub(super) payload: u32,
     /// Where in its sender's stream the payload begins, whatever the header says; the SYN is number 0.
     pub(super) truth: u32,
+    /// Which member has sent it, be it changed since.
+    pub(super) sender: Option<usize>,
 }
 
 /// What a header says.
@@ -97,7 +99,7 @@ impl Frame {
         header.0[13] = says.flags as u8;
         header.0[14..16].copy_from_slice(&(says.window as u16).to_be_bytes());
         header.0[20..20 + area.len()].copy_from_slice(&area);
-        let mut frame = Frame { header, payload, truth };
+        let mut frame = Frame { header, payload, truth, sender: None };
         let field = !frame.sum();
         frame.set_checksum(field);
         frame

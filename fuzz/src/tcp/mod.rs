@@ -15,13 +15,17 @@ mod promises;
 mod story;
 
 use input::Input;
+use story::Besides;
 
-/// The first byte says whether the others are a header, a story, or a story with wild segments in it.
+/// Two bits of the first byte say whether the others are a header, a story, or a story with wild segments in it; the others,
+/// what there is in the story besides.
 pub fn tcp(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    match input.byte() % 4 {
+    let bits = input.byte();
+    let besides = Besides::of(bits);
+    match bits % 4 {
         0 => any::header(&mut input),
-        1 => story::tell(&mut input, true),
-        _ => story::tell(&mut input, false),
+        1 => story::tell(&mut input, true, besides),
+        _ => story::tell(&mut input, false, besides),
     }
 }

@@ -1,11 +1,14 @@
 //! What must hold at every moment of a story, said by what the client and the members themselves know.
 
-use hotpair_abi::tcp::connection::{Connection, FIN_SEEN, HAS_BASE, OUT_FIN, SCALED, STAMPS, Verdict};
+use hotpair_abi::tcp::connection::{
+    Connection, FIN_SEEN, HAS_BASE, OUT_FIN, SCALED, STAMPS, Scene, Verdict, Why,
+};
 use hotpair_abi::tcp::segment::{ACK, FIN, RST, SYN};
+use hotpair_abi::tcp::stream::NO_MILESTONE;
 
 use super::endpoint::State;
 use super::frame::Frame;
-use super::story::Story;
+use super::story::{Besides, Story};
 
 /// What the client has been told so far.
 #[derive(Clone, Debug)]
@@ -16,22 +19,48 @@ pub(super) struct Promises {
     edge: u32,
     /// The latest TSval it was sent.
     stamp: Option<u32>,
-    /// The primary has changed; a member is not the one that the connection began with.
+    /// Another member speaks than at first; one that could not go on has come to speak; a member is not the one that the
+    /// connection began with.
     turned: bool,
+    lost: bool,
     replaced: bool,
     resets: bool,
+    /// Whose bytes the client has.
+    got: [bool; 2],
+    /// Both were heard at some time; not all that the members have sent was compared.
+    first: bool,
+    skipped: bool,
 }
 
 impl Promises {
-    pub(super) fn new(wild: bool) -> Promises {
-        Promises { wild, acked: 0, edge: 0, stamp: None, turned: false, replaced: false, resets: false }
+    pub(super) fn new(wild: bool, besides: &Besides) -> Promises {
+        Promises {
+            wild,
+            acked: 0,
+            edge: 0,
+            stamp: None,
+            turned: false,
+            lost: false,
+            replaced: false,
+            resets: false,
+            got: [false; 2],
+            first: besides.first,
+            skipped: !besides.compare,
+        }
     }
 
     pub(super) fn wild(&self) -> bool {
         self.wild
     }
 
-    pub(super) fn turned(&mut self) {
+    /// Another member speaks from now on, which could go on with the connection or not.
+    pub(super) fn turned(&mut self, goes_on: bool) {
+        self.turned = true;
+        self.lost |= !goes_on;
+    }
+
+    /// In a handover, another member speaks as soon as it can go on. So nothing is lost by that.
+    pub(super) fn goes_over(&mut self) {
         self.turned = true;
     }
 
@@ -44,16 +73,46 @@ impl Promises {
         self.resets = true;
     }
 
-    /// A segment is on its way to the client. `before`: the row as it was.
-    pub(super) fn hears(&mut self, story: &Story, before: &Connection, frame: &Frame) {
+    /// Both members are heard from now on.
+    pub(super) fn hears_both(&mut self) {
+        self.first = true;
+    }
+
+    /// What the members send is not compared for a while.
+    pub(super) fn compares_not_all(&mut self) {
+        self.skipped = true;
+    }
+
+    /// The data plane says that the members differ.
+    pub(super) fn found_to_differ(&self, story: &Story) {
+        assert!(self.wild || story.differs(), "the members say the same: {}", story.describe());
+    }
+
+    /// The client gets bytes of this member that it did not have.
+    pub(super) fn gets(&mut self, sender: Option<usize>) {
+        if let Some(slot) = sender {
+            self.got[slot] = true;
+        }
+    }
+
+    /// A segment is on its way to the client. `before`: the row as it was. `scene`: what it was decided by.
+    pub(super) fn hears(&mut self, story: &Story, before: &Connection, frame: &Frame, scene: &Scene) {
         assert!(frame.is_right(), "a wrong checksum: {frame:02x?}");
         if self.wild {
             return;
         }
         let says = frame.says();
-        let (row, scene, client) = (&story.row, &story.scene, &story.client);
+        let (row, client) = (&story.plane.row, &story.client);
         if says.flags & RST != 0 {
-            let why = self.turned || self.resets || row.verdict == Verdict::Diverged as u32;
+            // A new primary that does not get to where it could be compared, or ends before, is not heard. Nor is one of which
+            // less was compared than of its standby, as that was out of service for a while.
+            let unproven = (self.turned || self.skipped) && row.why == Why::Payload as u32;
+            let why = self.lost
+                || self.replaced
+                || self.resets
+                || unproven
+                || story.differs()
+                || row.verdict == Verdict::Diverged as u32;
             assert!(why, "reset without a reason: {}", story.describe());
             return;
         }
@@ -66,7 +125,12 @@ impl Promises {
         let ack = says.ack.wrapping_sub(client.habits.isn);
         assert!(ack <= client.nxt, "acknowledged {ack}, sent {}: {}", client.nxt, story.describe());
         let standby = scene.speaker as usize ^ 1;
-        let gated = scene.gate != 0 && row.is_protected(scene) && before.verdict == Verdict::InSync as u32;
+        // After two takeovers in silence the speaker may be one that knows nothing; what the standby says of both is of the one
+        // before.
+        let gated = scene.gate != 0
+            && row.is_protected(scene)
+            && row.knows(scene.speaker, scene)
+            && before.verdict == Verdict::InSync as u32;
         if gated {
             let both = story.members.iter().map(|member| member.rcv).min().expect("two");
             assert!(
@@ -111,12 +175,12 @@ impl Promises {
         }
     }
 
-    /// A segment is on its way to the member in this slot.
-    pub(super) fn handed(&self, story: &Story, slot: usize, frame: &Frame) {
+    /// A segment is on its way to the member in this slot. `scene`: what it was decided by.
+    pub(super) fn handed(&self, story: &Story, slot: usize, frame: &Frame, scene: &Scene) {
         assert!(frame.is_right(), "a wrong checksum: {frame:02x?}");
-        let (row, member, client) = (&story.row, &story.members[slot], &story.client);
+        let (row, member, client) = (&story.plane.row, &story.members[slot], &story.client);
         let says = frame.says();
-        let knows = row.knows(slot as u32, &story.scene) && row.verdict != Verdict::Lost as u32;
+        let knows = row.knows(slot as u32, scene) && row.verdict != Verdict::Lost as u32;
         if self.wild || says.flags & (SYN | RST) != 0 || member.state == State::Closed || !knows {
             return;
         }
@@ -156,8 +220,9 @@ impl Promises {
                 story.describe()
             );
         }
-        let speaks = story.scene.speaker == slot as u32;
-        if !speaks && !self.turned && row.verdict == Verdict::InSync as u32 {
+        // Who is heard is not held, be it the standby (`answer = "first"`).
+        let answers = scene.speaker == slot as u32 || row.both_answer(scene);
+        if !answers && !self.turned && row.verdict == Verdict::InSync as u32 {
             let shift = story.client_shift();
             let right = ack + (says.window << shift);
             // What the client has; once the primary has closed, all of the stream.
@@ -170,16 +235,31 @@ impl Promises {
 
     /// Between two steps.
     pub(super) fn looked_at(&self, story: &Story) {
-        let (row, scene) = (&story.row, &story.scene);
-        let standby = scene.speaker as usize ^ 1;
+        let (row, scene) = (&story.plane.row, &story.scene);
+        // In a handover, the old primary speaks until the new one can go on.
+        let standby = row.speaker as usize ^ 1;
         if row.has(HAS_BASE)
             && story.there[standby]
-            && row.speaker == scene.speaker
+            && (row.speaker == scene.speaker || scene.handover != 0)
             && row.survives(standby as u32, scene)
         {
             // No acknowledged byte is lost, whenever the primary dies.
             let has = story.members[standby].rcv;
             assert!(has >= self.acked, "the standby has {has}: {}", story.describe());
+        }
+        if self.skipped {
+            return;
+        }
+        // What differs is found as soon as both have said it.
+        let [a, b] = &row.half;
+        let said =
+            a.sum.pos == b.sum.pos && row.milestone_of == NO_MILESTONE && a.sum.pos >= story.differs_at;
+        assert!(!said || row.verdict != Verdict::InSync as u32, "they differ: {}", story.describe());
+        // Of a server that answers otherwise from its first byte on the client gets nothing beside the other one's. Where both are
+        // heard it may, if what the first one has said is lost on its way; and once a member has ended its half, nothing is
+        // compared any more.
+        if story.differs_at <= 1 && !self.first && !self.resets {
+            assert!(self.got != [true; 2], "the client has bytes of both: {}", story.describe());
         }
     }
 }

@@ -1,14 +1,19 @@
 //! A story: who does what when, as the bytes say it; and at its end, nobody may hang.
 
-use hotpair_abi::tcp::connection::{Connection, Scene};
+use hotpair_abi::tcp::connection::{Connection, QUEUED, Scene};
+use hotpair_abi::tcp::stream::{ANEW, DIFFER};
 
 use super::endpoint::{Endpoint, Habits, State};
 use super::frame::{Frame, Layout};
 use super::input::Input;
-use super::plane::{self, Came};
+use super::plane::{Beat, Came, Plane};
 use super::promises::Promises;
 
 pub(super) const MS: u64 = 1_000_000;
+
+/// The largest payload on the wire, and of a guest's segment that the network card cuts.
+const MSS: u32 = 1_400;
+const LARGE: u32 = 60_000;
 
 /// Where segments wait: three ways to the data plane, three from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +27,43 @@ pub(super) enum Way {
 const WAYS: [Way; 6] =
     [Way::OfClient, Way::OfMember(0), Way::OfMember(1), Way::ToClient, Way::ToMember(0), Way::ToMember(1)];
 
+/// What a story has besides, by bits of its first byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Besides {
+    /// What the members send is compared.
+    pub(super) compare: bool,
+    /// The first answer is heard.
+    pub(super) first: bool,
+    /// The driver keeps no metadata.
+    pub(super) unplanned: bool,
+    /// Switchovers drain, and the configuration changes.
+    pub(super) drains: bool,
+    /// Much is sent, in segments that the network card cuts.
+    pub(super) large: bool,
+    /// One member's server answers otherwise, from somewhere on.
+    pub(super) differs: bool,
+}
+
+impl Besides {
+    pub(super) fn of(bits: u8) -> Besides {
+        let has = |bit: u8| bits >> bit & 1 != 0;
+        Besides {
+            compare: has(2),
+            first: has(3),
+            unplanned: has(4),
+            drains: has(5),
+            large: has(6),
+            differs: has(7),
+        }
+    }
+}
+
 pub(super) struct Story {
-    pub(super) row: Connection,
+    pub(super) plane: Plane,
     pub(super) scene: Scene,
+    /// Whom the controller has made the primary: in a handover, the one that is left.
+    pub(super) active: u32,
+    pub(super) besides: Besides,
     pub(super) client: Endpoint,
     pub(super) members: [Endpoint; 2],
     /// Whether there is a member in this slot.
@@ -34,13 +73,15 @@ pub(super) struct Story {
     greeting: u32,
     answers: u32,
     closes_at: u32,
+    /// From where on the second one's bytes are others, counted from its SYN.
+    pub(super) differs_at: u32,
     pub(super) waiting: [Vec<Frame>; 6],
     pub(super) promises: Promises,
 }
 
 /// Tells one.
-pub(super) fn tell(input: &mut Input<'_>, wild: bool) {
-    let mut story = Story::begin(input, wild);
+pub(super) fn tell(input: &mut Input<'_>, wild: bool, besides: Besides) {
+    let mut story = Story::begin(input, wild, besides);
     for _ in 0..400 {
         if input.is_empty() {
             break;
@@ -51,7 +92,7 @@ pub(super) fn tell(input: &mut Input<'_>, wild: bool) {
     story.ends();
 }
 
-fn habits(input: &mut Input<'_>) -> Habits {
+fn habits(input: &mut Input<'_>, most: u32) -> Habits {
     let bits = input.byte();
     let layout = [Layout::Aligned, Layout::Aligned, Layout::Dense, Layout::Odd][usize::from(bits >> 2 & 3)];
     Habits {
@@ -60,14 +101,16 @@ fn habits(input: &mut Input<'_>) -> Habits {
         shift: (bits & 16 == 0).then(|| u32::from(input.byte() % 15)),
         layout,
         room: [65_535, 3_000, 1_000_000, 20_000][usize::from(bits >> 5 & 3)],
+        most,
         isn: input.word(),
         clock: input.word(),
     }
 }
 
 impl Story {
-    fn begin(input: &mut Input<'_>, wild: bool) -> Story {
-        let [client, zero, one] = [habits(input), habits(input), habits(input)];
+    fn begin(input: &mut Input<'_>, wild: bool, besides: Besides) -> Story {
+        let most = if besides.large { LARGE } else { MSS };
+        let [client, zero, one] = [habits(input, MSS), habits(input, most), habits(input, most)];
         // Members are clones of one image: what they agree to is the same, but for what is meant to differ.
         let alike = input.below(8) != 0;
         let one = if alike {
@@ -78,24 +121,45 @@ impl Story {
         let scene = Scene {
             protect: 1,
             gate: u32::from(input.below(8) != 0),
+            compare: besides.compare.into(),
+            first: besides.first.into(),
             now_ns: 1_000_000 * MS,
             lag_limit_ns: 10 * MS,
             close_limit_ns: 5_000 * MS,
             ..Scene::default()
         };
-        Story {
-            row: Connection::FRESH,
+        let much = if besides.large { 200 } else { 1 };
+        let story = Story {
+            plane: Plane::new(!besides.unplanned),
             scene,
+            active: 0,
+            besides,
             client: Endpoint::new(client),
             members: [Endpoint::new(zero), Endpoint::new(one)],
             there: [true; 2],
             habits: [zero, one],
-            greeting: u32::from(input.byte() & 3) * 500,
+            greeting: u32::from(input.byte() & 3) * 500 * much,
             answers: u32::from(input.byte() % 3),
             closes_at: u32::from(input.byte()) * 100,
+            differs_at: u32::MAX,
             waiting: Default::default(),
-            promises: Promises::new(wild),
+            promises: Promises::new(wild, &besides),
+        };
+        if !besides.differs {
+            return story;
         }
+        let differs_at = [1, 1, 2, 9, 200, 1_400, 5_000, 70_000][input.below(8)];
+        Story { differs_at, ..story }
+    }
+
+    pub(super) fn differs(&self) -> bool {
+        self.differs_at != u32::MAX
+    }
+
+    /// A byte of a member's stream, by its place.
+    fn byte(slot: usize, differs_at: u32, at: u32) -> u8 {
+        let byte = (at.wrapping_mul(0x9e37_79b1) >> 24) as u8;
+        if slot == 1 && at >= differs_at { !byte } else { byte }
     }
 
     pub(super) fn now_ms(&self) -> u32 {
@@ -134,10 +198,10 @@ impl Story {
         let now = self.now_ms();
         match way {
             Way::OfClient => {
-                let copies = plane::from_client(&mut self.row, &self.scene, frame);
+                let copies = self.plane.client_says(&self.scene, frame);
                 for (slot, copy) in copies.into_iter().enumerate() {
                     if let Some(copy) = copy.filter(|_| self.there[slot]) {
-                        self.hand(slot, copy);
+                        self.hand(slot, copy.frame, &copy.scene);
                     }
                 }
             }
@@ -145,18 +209,29 @@ impl Story {
                 if !self.there[slot] {
                     return;
                 }
-                let before = self.row;
-                let Came { client, told } =
-                    plane::from_member(&mut self.row, &self.scene, slot as u32, frame);
+                let before = self.plane.row;
+                let frame = Frame { sender: Some(slot), ..frame.clone() };
+                let byte = |at| Self::byte(slot, self.differs_at, at);
+                let Came { client, told, scene, compared } =
+                    self.plane.member_says(&self.scene, slot as u32, &frame, byte);
+                match compared {
+                    DIFFER => self.promises.found_to_differ(self),
+                    ANEW => self.promises.compares_not_all(),
+                    _ => {}
+                }
                 if let Some(frame) = client {
-                    self.heard(&before, frame);
+                    self.heard(&before, frame, &scene);
                 }
                 if let Some((slot, frame)) = told {
-                    self.hand(slot as usize & 1, frame);
+                    self.hand(slot as usize & 1, frame, &scene);
                 }
             }
             Way::ToClient => {
+                let had = self.client.has();
                 let said = self.client.receive(frame, now);
+                if frame.payload > 0 && self.client.has() > had {
+                    self.promises.gets(frame.sender);
+                }
                 self.enqueue(Way::OfClient, said);
             }
             Way::ToMember(slot) => {
@@ -170,25 +245,32 @@ impl Story {
     }
 
     /// The client is sent something.
-    fn heard(&mut self, before: &Connection, frame: Frame) {
+    fn heard(&mut self, before: &Connection, frame: Frame, scene: &Scene) {
         let mut promises = self.promises.clone();
-        promises.hears(self, before, &frame);
+        promises.hears(self, before, &frame, scene);
         self.promises = promises;
         self.enqueue(Way::ToClient, Some(frame));
     }
 
-    pub(super) fn hand(&mut self, slot: usize, frame: Frame) {
+    pub(super) fn hand(&mut self, slot: usize, frame: Frame, scene: &Scene) {
         let promises = self.promises.clone();
-        promises.handed(self, slot, &frame);
+        promises.handed(self, slot, &frame, scene);
         self.enqueue(Way::ToMember(slot), Some(frame));
     }
 
     /// Time passes, and with it heartbeats: who waits for a late standby is looked at again.
     pub(super) fn pass(&mut self, ns: u64) {
         self.scene.now_ns += ns;
-        let before = self.row;
-        if let Some(frame) = plane::beat(&mut self.row, &self.scene) {
-            self.heard(&before, frame);
+        let (before, scene) = (self.plane.row, self.scene);
+        match self.plane.beat(&scene) {
+            Beat::Nothing => {}
+            Beat::Client(frame) => self.heard(&before, frame, &scene),
+            Beat::Speaker(frame) => {
+                let speaker = scene.speaker as usize;
+                if self.there[speaker] {
+                    self.hand(speaker, frame, &scene);
+                }
+            }
         }
     }
 
@@ -216,7 +298,8 @@ impl Story {
             }
             5 => self.client.closing = self.client.state == State::Open,
             6..=8 => {
-                let frame = self.members[slot].send(u32::from(input.byte()) * 8 + 1, now);
+                let unit = if self.besides.large { 256 } else { 8 };
+                let frame = self.members[slot].send(u32::from(input.byte()) * unit + 1, now);
                 self.enqueue(Way::OfMember(slot), frame);
             }
             9 => {
@@ -235,6 +318,10 @@ impl Story {
             26 => {
                 self.scene.protect = u32::from(input.yes() && self.there == [true; 2]);
                 self.scene.gate &= self.scene.protect;
+                if self.scene.protect == 0 {
+                    // Nor is there anybody to be compared with.
+                    self.promises.compares_not_all();
+                }
             }
             27 => self.nudge(),
             28 => {
@@ -250,6 +337,8 @@ impl Story {
                     slot => self.members[slot].habits.room = room,
                 }
             }
+            30 if self.besides.drains => self.drain(input),
+            31 if self.besides.large && !self.promises.wild() => self.downloads(input),
             _ if self.promises.wild() => self.wild(slot, input),
             _ => {}
         }
@@ -276,14 +365,22 @@ impl Story {
 
     /// All that wait, in order.
     pub(super) fn flow(&mut self) {
-        for (place, way) in WAYS.into_iter().enumerate() {
-            for frame in std::mem::take(&mut self.waiting[place]) {
-                self.carry(way, &frame);
-            }
+        for way in WAYS {
+            self.flow_on(way);
+        }
+    }
+
+    /// All that wait on one way.
+    pub(super) fn flow_on(&mut self, way: Way) {
+        let place = WAYS.iter().position(|w| *w == way).expect("a way");
+        for frame in std::mem::take(&mut self.waiting[place]) {
+            self.carry(way, &frame);
         }
     }
 
     pub(super) fn look(&self) {
+        let entries = usize::from(self.plane.row.has(QUEUED));
+        assert_eq!(self.plane.late.len(), entries, "what stands in the queue stands there once");
         if !self.promises.wild() {
             self.promises.looked_at(self);
         }
