@@ -69,10 +69,11 @@ impl Story {
 
     /// A planned change, step by step, and what else the controller decides.
     pub(super) fn drain(&mut self, input: &mut Input<'_>) {
+        let may_begin = self.scene.handover == 0 && self.there == [true; 2];
         match input.below(8) {
             // It begins, with or without having waited until nobody is behind.
-            0 if self.there == [true; 2] => self.scene.handover = self.scene.protect,
-            1 if self.there == [true; 2] && !self.plane.row.is_behind(&self.scene) => {
+            0 if may_begin => self.scene.handover = self.scene.protect,
+            1 if may_begin && !self.plane.row.is_behind(&self.scene) => {
                 self.scene.handover = self.scene.protect;
             }
             // The conversation goes over.

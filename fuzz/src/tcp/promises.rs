@@ -247,6 +247,9 @@ impl Promises {
             let has = story.members[standby].rcv;
             assert!(has >= self.acked, "the standby has {has}: {}", story.describe());
         }
+        // Nothing is lost but by another one who speaks and cannot go on. In a handover nobody does.
+        let lost = row.verdict == Verdict::Lost as u32 && row.why != Why::Payload as u32;
+        assert!(!lost || self.lost, "lost without a reason: {}", story.describe());
         if self.skipped {
             return;
         }
