@@ -10,6 +10,7 @@ mod rebooted;
 mod redis;
 mod shapes;
 mod standby;
+mod told;
 mod ungated;
 mod visits;
 mod waiting;

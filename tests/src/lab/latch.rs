@@ -1,4 +1,5 @@
-//! Looking at the data plane itself, which tells nobody of the kernel's latch when there is no controller.
+//! Looking at the data plane itself: it tells nobody of the kernel's latch when there is no controller, and when exactly
+//! another member was made the speaker it tells nobody either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData};
+use hotpair_abi::RoleWord;
 use hotpair_abi::maps::Pair;
 
 use super::Lab;
@@ -29,7 +31,7 @@ impl Lab {
     }
 }
 
-/// Looks out for the latch of a lab's first pair.
+/// Looks out for the latch of a lab's first pair, or for another speaker of the controller's choice.
 #[derive(Debug)]
 pub struct Latch {
     over: Arc<AtomicBool>,
@@ -45,15 +47,27 @@ impl Latch {
     /// # Errors
     /// When there is no data plane.
     pub fn watch(lab: &Lab) -> Result<Latch> {
+        Self::watch_for(lab, |pair| pair.tripped_epoch)
+    }
+
+    /// From now on, for the moment in which the controller makes the other member the speaker.
+    ///
+    /// # Errors
+    /// When there is no data plane.
+    pub fn watch_controller(lab: &Lab) -> Result<Latch> {
+        Self::watch_for(lab, |pair| RoleWord(pair.role).active().index() as u64)
+    }
+
+    fn watch_for(lab: &Lab, what: fn(&Pair) -> u64) -> Result<Latch> {
         let pairs = Array::<_, Pair>::try_from(lab.array("PAIRS")?)?;
         let over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&over);
-        let tripped = move || pairs.get(&0, 0).map(|pair| pair.tripped_epoch).ok();
-        let before = tripped();
+        let tripped = move || pairs.get(&0, 0).map(|pair| what(&pair)).ok();
+        let before = tripped().context("no pair to look at")?;
         let until = Instant::now() + Duration::from_secs(30);
         let thread = std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) && Instant::now() < until {
-                if tripped() != before {
+                if tripped().is_some_and(|now| now != before) {
                     return Some((Instant::now(), boottime()));
                 }
                 std::thread::sleep(Latch::PERIOD);
