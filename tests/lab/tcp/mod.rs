@@ -4,6 +4,7 @@ mod bulk;
 mod chain;
 pub(crate) mod forgotten;
 mod latch;
+mod level;
 mod loss;
 mod opening;
 mod rebooted;
