@@ -34,6 +34,8 @@ pub const PORT: u16 = 5000;
 /// Where the same is served, but the server speaks first.
 pub const GREETING: u16 = 5001;
 
+/// So many clients may wait for being accepted, as with servers that expect many.
+const BACKLOG: i32 = 4096;
 /// Bytes that are handled at once.
 const CHUNK: usize = 64 << 10;
 
@@ -60,6 +62,8 @@ pub fn serve(at: SocketAddr) -> Result<()> {
 
 fn listen(at: SocketAddr, greeting: &'static str) -> Result<()> {
     let listener = TcpListener::bind(at).with_context(|| format!("cannot serve TCP on {at}"))?;
+    // The standard library lets 128 wait. Each member turns away for itself who comes when its queue is full.
+    rustix::net::listen(&listener, BACKLOG).context("listen")?;
     thread::Builder::new().name("stream".to_string()).spawn(move || {
         for stream in listener.incoming().flatten() {
             // More threads than there can be are refused by the kernel; that connection then ends.
@@ -261,6 +265,47 @@ impl Conversation {
         let stream =
             TcpStream::connect_timeout(&to, within).with_context(|| format!("connecting to {to}"))?;
         Conversation::over(stream)
+    }
+
+    /// Connects to all of these before any of them has answered, and makes each one's first request as soon as it is
+    /// connected. The answers to those are still to come ([`Conversation::answered`]).
+    ///
+    /// # Errors
+    /// When one of them is refused, or not all have answered in this time.
+    pub fn open_at_once(to: &[SocketAddr], within: Duration) -> Result<Vec<Conversation>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::io::{Errno, ioctl_fionbio};
+        let sockets = to.iter().map(|to| socket_to(*to)).collect::<rustix::io::Result<Vec<_>>>()?;
+        for (socket, to) in sockets.iter().zip(to) {
+            ioctl_fionbio(socket, true)?;
+            match rustix::net::connect(socket, to) {
+                Ok(()) | Err(Errno::INPROGRESS) => {}
+                Err(error) => return Err(error).with_context(|| format!("connecting to {to}")),
+            }
+        }
+        let until = Instant::now() + within;
+        let (mut waiting, mut opened) = (sockets, Vec::new());
+        while !waiting.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "{} of {} did not answer in {within:?}", waiting.len(), to.len());
+            let mut looked: Vec<_> = waiting.iter().map(|one| PollFd::new(one, PollFlags::OUT)).collect();
+            poll(&mut looked, Some(&Timespec::try_from(left)?))?;
+            let ready: Vec<bool> = looked.iter().map(|one| !one.revents().is_empty()).collect();
+            let mut rest = Vec::new();
+            for (socket, ready) in waiting.into_iter().zip(ready) {
+                if !ready {
+                    rest.push(socket);
+                    continue;
+                }
+                rustix::net::sockopt::socket_error(&socket)?.context("connecting")?;
+                ioctl_fionbio(&socket, false)?;
+                let mut conversation = Conversation::over(socket.into())?;
+                conversation.request()?;
+                opened.push(conversation);
+            }
+            waiting = rest;
+        }
+        Ok(opened)
     }
 
     fn over(stream: TcpStream) -> Result<Conversation> {

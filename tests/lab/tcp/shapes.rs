@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hotpair::api::types::Flows;
 use hotpair_tests::lab::Lab;
-use hotpair_tests::stream::{Conversation, GREETING};
+use hotpair_tests::stream::{Conversation, GREETING, PORT};
+use hotpair_tests::wait::wait_for;
 
 use super::{kill_primary, soaking};
 use crate::scenario::protected;
@@ -145,32 +146,41 @@ fn connections_of_every_shape_go_on() -> Result<()> {
 #[test]
 fn a_thousand_connections_go_on() -> Result<()> {
     let Some(lab) = protected("a_thousand_connections_go_on", patient())? else { return Ok(()) };
-    let mut conversations: Vec<Conversation> =
-        (0..1000).map(|number| open(&lab, number % 2 == 1)).collect::<Result<_>>()?;
+    // Who is asked for its MAC address by a thousand at once answers only the last hundred of them.
+    let mut conversations = vec![open(&lab, false)?, open(&lab, true)?];
     for conversation in &mut conversations {
-        conversation.increment()?;
+        conversation.request()?;
     }
-    // Where so many come at once, a member may leave out a SYN: that connection is known not to be protected.
-    let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
-    let unprotected: usize =
-        flows.counts.iter().filter(|count| count.verdict != "in_sync").map(|count| count.connections).sum();
-    ensure!(unprotected <= 10, "{unprotected} are not in sync: {:?}", flows.counts);
+    let to = |number| Ok(SocketAddr::new(lab.client().entry(number % 2 == 1)?, PORT));
+    let to: Vec<SocketAddr> = (0..1000).map(to).collect::<Result<_>>()?;
+    conversations.extend({
+        let _inside = lab.client().netns().enter()?;
+        let begun = Instant::now();
+        let opened = Conversation::open_at_once(&to, Duration::from_secs(20))?;
+        eprintln!("a thousand handshakes at once in {:?}", begun.elapsed());
+        opened
+    });
+    for conversation in &mut conversations {
+        conversation.answered()?;
+    }
+    // Whose SYN got lost on its way asks again a second later, and both members get that. The standby may be a moment late.
+    wait_for("all to be in sync", Duration::from_secs(10), || {
+        let flows: Flows = serde_json::from_str(&lab.must(&["flows", "web", "-o", "json"])?)?;
+        let in_sync = flows.counts.iter().find(|count| count.verdict == "in_sync");
+        let in_sync = in_sync.map_or(0, |count| count.connections);
+        ensure!(in_sync == conversations.len(), "{in_sync} are: {:?}", flows.counts);
+        Ok(())
+    })?;
     // All of them ask, and before most are answered the primary is dead.
     for conversation in &mut conversations {
         conversation.request()?;
     }
     let old = lab.primary()?;
     old.kill()?;
-    let mut reset = 0;
     for (number, conversation) in conversations.iter_mut().enumerate() {
         let went_on = conversation.answered().and_then(|()| conversation.increment());
-        if let Err(error) = went_on {
-            let error = format!("{error:#}");
-            ensure!(error.contains("reset"), "connection {number}: {error}");
-            reset += 1;
-        }
+        went_on.with_context(|| format!("connection {number}"))?;
     }
     lab.wait_pair("the survivor to serve", |pair| pair.primary == Some(old.slot() ^ 1))?;
-    ensure!(reset <= unprotected, "{reset} were reset, of {unprotected} it was known");
     Ok(())
 }
