@@ -20,9 +20,9 @@ use crate::scenario::protected;
 /// Commands in a pipeline at most.
 const DEPTH: u64 = 24;
 
-fn session(lab: &Lab) -> Result<Session> {
+fn session(lab: &Lab, v6: bool) -> Result<Session> {
     let _inside = lab.client().netns().enter()?;
-    Session::open(SocketAddr::new(lab.client().entry(false)?, REDIS))
+    Session::open(SocketAddr::new(lab.client().entry(v6)?, REDIS))
 }
 
 fn value(number: u64) -> String {
@@ -66,7 +66,8 @@ fn redis_keeps_every_acknowledged_write_and_its_connections() -> Result<()> {
     let name = "redis_keeps_every_acknowledged_write_and_its_connections";
     let Some(lab) = protected(name, patient().redis())? else { return Ok(()) };
     let mut dice = Dice::new(name)?;
-    for round in 0..if soaking() { 200 } else { 6 } {
+    // Half of them are of machines, half of processes, and of each, half over IPv4 and half over IPv6.
+    for round in 0..if soaking() { 400 } else { 6 } {
         one_round(&lab, round, &mut dice).with_context(|| format!("round {round}"))?;
         lab.wait_protected()?;
     }
@@ -75,7 +76,9 @@ fn redis_keeps_every_acknowledged_write_and_its_connections() -> Result<()> {
 
 /// One failover in the middle of pipelines: of a machine that is killed, or of one whose Redis is.
 fn one_round(lab: &Lab, round: u64, dice: &mut Dice) -> Result<()> {
-    let mut writer = session(lab)?;
+    let of_process = round % 2 == 1;
+    let v6 = round / 2 % 2 == 1;
+    let mut writer = session(lab, v6)?;
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU64::new(0));
     let writing = {
@@ -86,11 +89,10 @@ fn one_round(lab: &Lab, round: u64, dice: &mut Dice) -> Result<()> {
         })
     };
     dice.wait(150);
-    let of_process = round % 2 == 1;
     taken_over(lab, |old| if of_process { old.kill_redis() } else { old.kill() })?;
     let lateness = Lateness::watch();
     let seen = acknowledged.load(Ordering::Relaxed);
-    let mut other = session(lab)?;
+    let mut other = session(lab, v6)?;
     let counter = format!("counter:{round}");
     // The survivor may be some commands behind what the writer has seen answered, and serves others meanwhile; but not for
     // longer than it takes to carry out a pipeline, beside whatever else this machine does.
@@ -114,8 +116,9 @@ fn one_round(lab: &Lab, round: u64, dice: &mut Dice) -> Result<()> {
         ensure!(get(session, &format!("text:{round}"))? == value(sent));
     }
     eprintln!(
-        "round {round} ({}): {seen} before, there after {behind:?}, {sent} in all",
-        if of_process { "process" } else { "machine" }
+        "round {round} ({} over IPv{}): {seen} before, there after {behind:?}, {sent} in all",
+        if of_process { "process" } else { "machine" },
+        if v6 { 6 } else { 4 }
     );
     Ok(())
 }
