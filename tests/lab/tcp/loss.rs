@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hotpair_abi::tcp::connection::CLOSED;
+use hotpair_abi::tcp::connection::{CLOSED, SYN_ACK};
 use hotpair_tests::dice::Dice;
 use hotpair_tests::lab::Lab;
 use hotpair_tests::line::Faults;
@@ -149,15 +149,37 @@ fn counters(lab: &Lab) -> String {
     tcp.map(|count| format!("{} {}", count.name, count.packets)).collect::<Vec<_>>().join(", ")
 }
 
-/// That the members' numbers are as far apart as can be.
-fn apart(lab: &Lab) -> Result<()> {
-    for (tuple, row) in super::forgotten::rows(lab)?.into_values().filter(|(_, row)| row.flags & CLOSED == 0)
-    {
-        let between = row.half[1].isn.wrapping_sub(row.half[0].isn);
-        // Namespaces of one kernel count the 64 ns between their SYN-ACKs (`secure_tcp_seq`).
-        ensure!(between.wrapping_sub(0x9000_0000) as i32 > -(1 << 28), "{between:#x} apart: {tuple:?}");
-        ensure!((between.wrapping_sub(0x9000_0000) as i32) < 1 << 28, "{between:#x} apart: {tuple:?}");
+/// That the members' numbers, clocks and windows are not the same on these connections: else nothing had to be translated.
+fn apart(lab: &Lab, case: &Case, ports: &[u16]) -> Result<()> {
+    /// Both kernels would number alike but for the time between their SYN-ACKs, in units of 64 ns (`secure_tcp_seq`): that
+    /// is a second.
+    const SECOND: u32 = 1 << 24;
+    /// Nor are their clocks, in milliseconds, apart by anything but that time, unless each begins at a time of its own.
+    const CLOCK: u32 = 10_000;
+    let rows = super::forgotten::rows(lab)?;
+    let mut far = 0;
+    for port in ports {
+        let (tuple, row) = rows.get(port).context("no such row")?;
+        let [a, b] = &row.half;
+        let answered = [a, b].iter().all(|half| half.flags & SYN_ACK != 0);
+        ensure!(answered && row.flags & CLOSED == 0, "not both have it: {tuple:?}");
+        let between = b.isn.wrapping_sub(a.isn);
+        ensure!(between != 0, "both number alike: {tuple:?}");
+        far += usize::from(between.min(between.wrapping_neg()) > SECOND);
+        if case.scaling {
+            ensure!(a.wscale != b.wscale, "both scale windows by {}: {tuple:?}", a.wscale);
+        }
+        if case.timestamps {
+            let clocks = b.syn_stamp.wrapping_sub(a.syn_stamp);
+            ensure!(clocks.min(clocks.wrapping_neg()) > CLOCK, "clocks {clocks:#x} apart: {tuple:?}");
+        } else {
+            // Moved apart, as far as can be.
+            ensure!(between.wrapping_sub(0x9000_0000) as i32 > -(1 << 28), "{between:#x} apart: {tuple:?}");
+            ensure!((between.wrapping_sub(0x9000_0000) as i32) < 1 << 28, "{between:#x} apart: {tuple:?}");
+        }
     }
+    // A SYN cookie may happen to be near.
+    ensure!(2 * far > ports.len(), "of {} connections both number {far} far apart", ports.len());
     Ok(())
 }
 
@@ -177,13 +199,16 @@ fn one_case(lab: &Lab, case: &Case, dice: &mut Dice) -> Result<()> {
     let open = |what: &str, v6| -> Result<(String, Conversation)> {
         Ok((format!("{what} over IPv{}, {}", if v6 { 6 } else { 4 }, case.name), super::open(lab, v6)?))
     };
-    let mut clients = Vec::new();
+    let (mut clients, mut ports) = (Vec::new(), Vec::new());
     for v6 in [false, true] {
         let (name, conversation) = open("download", v6)?;
+        ports.push(conversation.local()?.port());
         clients.push(Busy::start(&name, conversation, |c| c.download(512 << 10)));
         let (name, conversation) = open("upload", v6)?;
+        ports.push(conversation.local()?.port());
         clients.push(Busy::start(&name, conversation, |c| c.upload(512 << 10)));
         let (name, conversation) = open("requests", v6)?;
+        ports.push(conversation.local()?.port());
         clients.push(Busy::start(&name, conversation, Conversation::increment));
     }
     // Only now: a standby that misses the handshake has tests of its own.
@@ -193,9 +218,7 @@ fn one_case(lab: &Lab, case: &Case, dice: &mut Dice) -> Result<()> {
     for client in &clients {
         client.goes_on(2)?;
     }
-    if !case.timestamps {
-        apart(lab)?;
-    }
+    apart(lab, case, &ports)?;
     dice.wait(100);
     kill_primary(lab)?;
     for client in &clients {
