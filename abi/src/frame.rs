@@ -2,8 +2,10 @@
 
 use crate::address::{Address, Mac};
 use crate::count::Counter;
+use crate::maps::Tuple;
 use crate::neighbour::{self, Arp, Nd, icmpv6};
 use crate::packet::{self, Bytes, ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_LEN, Ip, Link, protocol};
+use crate::tcp::segment::Segment;
 
 /// A frame from the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,50 @@ pub fn glance<B: Bytes + ?Sized>(frame: &B) -> Option<Glance> {
         }
         _ => None,
     }
+}
+
+/// A client's segment at a glance: one that [`Segment::is_plain`], in a frame without tags, not a fragment, in an IPv4 header without
+/// options or right behind an IPv6 header. Writes its connection's key and what it says. Returns where the TCP header begins.
+/// `None`: it wants a closer look, and what has been written means nothing.
+#[inline(always)]
+pub fn plain_segment<B: Bytes + ?Sized>(
+    frame: &B,
+    tuple: &mut Tuple,
+    segment: &mut Segment,
+) -> Option<usize> {
+    let (bytes, l4) = match u16::from_be_bytes(frame.get::<2>(12)?) {
+        ETH_IPV4 => {
+            let h = frame.get::<20>(ETH_LEN)?;
+            let total = u16::from_be_bytes([h[2], h[3]]) as u32;
+            let fragment = u16::from_be_bytes([h[6], h[7]]) & 0x3fff;
+            if h[0] != 0x45 || h[9] != protocol::TCP || fragment != 0 || total < 20 {
+                return None;
+            }
+            tuple.remote = Address::v4([h[12], h[13], h[14], h[15]]);
+            tuple.entry = Address::v4([h[16], h[17], h[18], h[19]]);
+            (total - 20, ETH_LEN + 20)
+        }
+        ETH_IPV6 => {
+            let h = frame.get::<8>(ETH_LEN)?;
+            if h[0] >> 4 != 6 || h[6] != protocol::TCP {
+                return None;
+            }
+            let [src, dst] = frame.addresses(ETH_LEN + 8)?;
+            if src.is_mapped() || dst.is_mapped() {
+                return None;
+            }
+            tuple.remote = src;
+            tuple.entry = dst;
+            (u16::from_be_bytes([h[4], h[5]]) as u32, ETH_LEN + 40)
+        }
+        _ => return None,
+    };
+    let h = frame.get::<16>(l4)?;
+    tuple.ports = u32::from_ne_bytes([h[0], h[1], h[2], h[3]]);
+    tuple.outer = 0;
+    tuple.inner = 0;
+    tuple.pad = 0;
+    segment.plain(frame, l4, &h, bytes).then_some(l4)
 }
 
 /// A frame from a guest that is not dropped for what it is.
@@ -199,6 +245,8 @@ fn multicast<B: Bytes + ?Sized>(frame: &B, ip: &Ip, dhcp: [u8; 2]) -> Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Tags;
+    use crate::tcp::segment::{self, Header};
     use proptest::prelude::*;
 
     /// Makes almost any bytes look like ARP, IPv4 or IPv6, or leaves them as they are.
@@ -208,6 +256,24 @@ mod tests {
             bytes[12..14].copy_from_slice(&ethertype);
             bytes[14] = [0, 0x45, 0x60, 0][honest];
         }
+    }
+
+    fn one_in_four(often: u8, else_: u8) -> impl Strategy<Value = u8> {
+        proptest::sample::select(vec![often, often, often, else_])
+    }
+
+    /// The way that `ebpf::tcp` reads a segment and its key, without maps and helpers; and where it begins.
+    fn thorough(bytes: &[u8], link: &Link, ip: &Ip) -> Option<(Segment, Tuple, usize)> {
+        let rest = bytes.get(ip.l4..)?;
+        let len = usize::from(rest.get(12)? >> 4) * 4;
+        let mut header = Header::EMPTY;
+        header.0[..len].copy_from_slice(rest.get(..len)?);
+        let total = u16::from_be_bytes([bytes[ip.l3 + 2], bytes[ip.l3 + 3]]) as usize;
+        let total = if ip.v4 { total.saturating_sub(ip.l4 - ip.l3) } else { ip.payload.into() };
+        let segment = segment::read(&header, total as u32).ok()?;
+        let ports = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]);
+        let Tags { outer, inner } = link.tags;
+        Some((segment, Tuple { remote: ip.src, entry: ip.dst, ports, outer, inner, pad: 0 }, ip.l4))
     }
 
     proptest! {
@@ -243,12 +309,61 @@ mod tests {
             }
         }
 
+        /// What is read of a segment at a glance is what is read of it thoroughly, and nothing that comes all the time wants more.
+        #[test]
+        fn a_segment_at_a_glance_is_the_one_that_is_read(
+            bytes in proptest::collection::vec(any::<u8>(), 86..120), honest in 1usize..3,
+            protocol in one_in_four(6, 17), fragment in one_in_four(0x40, 0x20), ihl in one_in_four(5, 6),
+            words in proptest::sample::select(vec![4u8, 5, 5, 6, 8, 8, 8, 9]), flags in one_in_four(0x18, 0x12),
+            stamped in one_in_four(1, 0), total in one_in_four(80, 25), len in one_in_four(120, 80),
+            mapped in one_in_four(0, 1),
+        ) {
+            let mut bytes = bytes;
+            be_honest(&mut bytes, honest);
+            let v4 = honest == 1;
+            if v4 {
+                bytes[14] = 0x40 | ihl;
+                bytes[16..18].copy_from_slice(&[0, total]);
+                bytes[20..22].copy_from_slice(&[fragment, 0]);
+                bytes[23] = protocol;
+            } else {
+                bytes[18..20].copy_from_slice(&[0, total]);
+                bytes[20] = protocol;
+                if mapped == 1 {
+                    bytes[22..34].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+                }
+            }
+            let l4 = if v4 { 34 } else { 54 };
+            bytes[l4 + 12] = words << 4;
+            bytes[l4 + 13] = flags;
+            if stamped == 1 {
+                bytes[l4 + 20..l4 + 24].copy_from_slice(&[1, 1, 8, 10]);
+            }
+            let bytes = &bytes[..usize::from(len).min(bytes.len())];
+            let (mut tuple, mut segment) = (Tuple::default(), Segment::default());
+            let seen = plain_segment(bytes, &mut tuple, &mut segment);
+            let read = packet::link(bytes, None).ok().and_then(|link| match from_uplink(bytes, &link) {
+                Ok(FromUplink::Packet(ip)) if ip.protocol == protocol::TCP && ip.whole => thorough(bytes, &link, &ip),
+                _ => None,
+            });
+            let plain = read.filter(|(segment, tuple, _)| {
+                let options = honest == 1 && ihl != 5;
+                segment.is_plain() && tuple.outer == 0 && !options
+            });
+            if let Some((expected, key, at)) = plain {
+                prop_assert_eq!((segment, tuple, seen), (expected, key, Some(at)));
+            } else {
+                prop_assert_eq!(seen, None, "{:?} is not plain", read);
+            }
+        }
+
         #[test]
         fn no_bytes_make_a_reader_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..120), honest in 0usize..4,
         ) {
             let mut bytes = bytes;
             be_honest(&mut bytes, honest);
+            let _ = plain_segment(&bytes[..], &mut Tuple::default(), &mut Segment::default());
             if let Ok(link) = packet::link(&bytes[..], None) {
                 let _ = from_uplink(&bytes[..], &link);
                 let _ = from_guest(&bytes[..], &link);

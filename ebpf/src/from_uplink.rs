@@ -90,9 +90,12 @@ fn at_a_glance(frame: XdpFrame, seen: &Glance, found: &mut u32) -> Option<Exit> 
     if seen.mac != Mac::new(host.uplink_mac)
         || !word.held()
         || handover::is_on(pair, word)
-        || seen.is_deep && word.mirror() && role::carries_tcp(pair)
+        || frame.has_metadata()
     {
         return None;
+    }
+    if seen.is_deep && word.mirror() && role::carries_tcp(pair) {
+        from_client::at_a_glance(frame, id, pair, word.0)?;
     }
     frame.address_to(role::mac_pairs(pair))?;
     Some(deliver(id, pair, word, false))
@@ -174,6 +177,10 @@ fn steer(frame: XdpFrame, link: &Link, ip: &Ip, id: u32) -> Exit {
         remember(link, ip);
     }
     let taken_over = handover::taken_over(frame, ip, pair, word);
+    // `to_guest` would take somebody else's metadata for a plan.
+    if role::carries_tcp(pair) && frame.has_metadata() && frame.drop_metadata().is_none() {
+        return drop(row, Counter::TcpRewriteFailed);
+    }
     // The frame becomes the members' by its destination MAC; a TCP segment of a known connection becomes one member's by
     // `to_guest`. Here, once: a devmap program does it for each copy.
     if frame.address_to(role::mac_pairs(pair)).is_none() {

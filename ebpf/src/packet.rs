@@ -78,6 +78,23 @@ impl XdpFrame {
         Some(from as *mut T)
     }
 
+    /// Whether something stands in front of the frame.
+    #[inline(always)]
+    pub fn has_metadata(&self) -> bool {
+        self.metadata::<u32>().is_some()
+    }
+
+    /// Takes away what stands in front of the frame.
+    #[inline(always)]
+    pub fn drop_metadata(&self) -> Option<()> {
+        // SAFETY: as in `at`.
+        let (from, data) = unsafe {
+            ((&raw const (*self.0).data_meta).read_volatile(), (&raw const (*self.0).data).read_volatile())
+        };
+        // SAFETY: the helper checks the distance; nothing read from the frame before is used afterwards.
+        (unsafe { bpf_xdp_adjust_meta(self.0, (data - from) as i32) } == 0).then_some(())
+    }
+
     /// Bytes of the frame.
     #[inline(always)]
     pub fn len(&self) -> u32 {

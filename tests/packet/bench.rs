@@ -230,7 +230,12 @@ impl Bench {
 
     /// The same, and the frame goes where the program sends it.
     pub(crate) fn run_from_uplink_live(&self, frame: &[u8]) {
-        test_run::xdp_live(self.plane.program_fd("from_uplink").expect("the program"), frame);
+        self.run_from_uplink_behind(&[], frame);
+    }
+
+    /// The same, of a frame that comes with metadata.
+    pub(crate) fn run_from_uplink_behind(&self, metadata: &[u8], frame: &[u8]) {
+        test_run::xdp_live(self.plane.program_fd("from_uplink").expect("the program"), metadata, frame);
     }
 
     /// Runs `from_guest` on a frame of this member's.

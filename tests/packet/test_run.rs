@@ -49,18 +49,25 @@ fn repeat(program: BorrowedFd<'_>, frame: &[u8], context: &mut [u8], times: u32)
     (Ran { verdict, frame: out, mark: 0 }, duration)
 }
 
-/// Runs an XDP program on a frame that then goes where the program sent it (`BPF_F_TEST_XDP_LIVE_FRAMES`).
-pub(crate) fn xdp_live(program: BorrowedFd<'_>, frame: &[u8]) {
+/// Runs an XDP program on a frame that then goes where the program sent it (`BPF_F_TEST_XDP_LIVE_FRAMES`). `metadata`: what
+/// stands in front of it.
+pub(crate) fn xdp_live(program: BorrowedFd<'_>, metadata: &[u8], frame: &[u8]) {
     const LIVE_FRAMES: u32 = 1 << 1;
+    let bytes = [metadata, frame].concat();
+    let mut context = [0u8; XDP_MD];
+    context[..4].copy_from_slice(&(metadata.len() as u32).to_ne_bytes());
+    context[4..8].copy_from_slice(&(bytes.len() as u32).to_ne_bytes());
     // SAFETY: a union of plain integers; zero means "not given".
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     attr.test.prog_fd = program.as_raw_fd() as u32;
-    attr.test.data_in = frame.as_ptr() as u64;
-    attr.test.data_size_in = frame.len() as u32;
+    attr.test.data_in = bytes.as_ptr() as u64;
+    attr.test.data_size_in = bytes.len() as u32;
+    attr.test.ctx_in = context.as_ptr() as u64;
+    attr.test.ctx_size_in = context.len() as u32;
     attr.test.repeat = 1;
     attr.test.batch_size = 1;
     attr.test.flags = LIVE_FRAMES;
-    // SAFETY: the pointer is to a buffer of the given length that outlives the call.
+    // SAFETY: every pointer is to a buffer of the given length that outlives the call.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN as libc::c_int, &raw mut attr, size_of::<bpf_attr>())
     };

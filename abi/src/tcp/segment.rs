@@ -1,6 +1,7 @@
 //! Reading a TCP header (RFC 9293 section 3.1) and whichever options it has, in whichever order.
 
 use crate::count::Counter;
+use crate::packet::Bytes;
 
 /// FIN
 pub const FIN: u32 = 0x01;
@@ -166,6 +167,9 @@ pub const NO_SCALE: u32 = 255;
 /// [`Segment::stamps_at`] of almost every segment: two NOPs before the option, and nothing behind it.
 pub const USUAL: u32 = 24;
 
+/// How the options begin then.
+const STAMPS_ALONE: [u8; 4] = [1, 1, 8, 10];
+
 /// A segment's header, read. All numbers in host byte order; offsets are into [`Header`], 0 for "not there".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -246,12 +250,53 @@ impl Segment {
         self.sack_permitted = 0;
         self.odd = 0;
         // What almost every segment has: two NOPs and the timestamps. Nothing is left to walk through then.
-        if len == 32 && header.word(20) == 0x0101_080a {
+        if len == 32 && header.word(20) == u32::from_be_bytes(STAMPS_ALONE) {
             self.stamps_at = USUAL;
             self.stamps = [header.word(24), header.word(28)];
             self.cursor = len;
         }
         Ok(())
+    }
+
+    /// Reads the header that begins at `at` of a frame and at `h`, its first 16 bytes, if it is one of those that come all the time
+    /// ([`Segment::is_plain`]): an acknowledgement with the usual timestamps, or without options. `bytes`: header and payload
+    /// together. Whether it is; if not, what has been written means nothing.
+    #[inline(always)]
+    pub fn plain<B: Bytes + ?Sized>(&mut self, frame: &B, at: usize, h: &[u8; 16], bytes: u32) -> bool {
+        self.flags = h[13] as u32;
+        self.header = (h[12] >> 4) as u32 * 4;
+        if self.flags & (SYN | RST | ACK) != ACK || self.header > bytes {
+            return false;
+        }
+        self.stamps_at = 0;
+        self.stamps = [0; 2];
+        if self.header == 32 {
+            let Some(o) = frame.get::<12>(at + 20) else {
+                return false;
+            };
+            if [o[0], o[1], o[2], o[3]] != STAMPS_ALONE {
+                return false;
+            }
+            self.stamps_at = USUAL;
+            self.stamps = [
+                u32::from_be_bytes([o[4], o[5], o[6], o[7]]),
+                u32::from_be_bytes([o[8], o[9], o[10], o[11]]),
+            ];
+        } else if self.header != SHORTEST || frame.get::<4>(at + 16).is_none() {
+            return false;
+        }
+        self.seq = u32::from_be_bytes([h[4], h[5], h[6], h[7]]);
+        self.ack = u32::from_be_bytes([h[8], h[9], h[10], h[11]]);
+        self.window = u16::from_be_bytes([h[14], h[15]]) as u32;
+        self.payload = bytes - self.header;
+        self.cursor = self.header;
+        self.sack_at = 0;
+        self.sacks = 0;
+        self.wscale = NO_SCALE;
+        self.mss = 0;
+        self.sack_permitted = 0;
+        self.odd = 0;
+        true
     }
 
     /// Reads the option at the cursor. Returns whether there may be another one.

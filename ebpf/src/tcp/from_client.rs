@@ -1,21 +1,37 @@
 //! On the uplink: a client's segment is noted, and the members' copies are planned, or marked for `to_guest`.
 
-use hotpair_abi::RoleWord;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Pair;
-use hotpair_abi::packet::{Ip, Link};
+use hotpair_abi::packet::{Bytes, Ip, Link};
 use hotpair_abi::tcp::segment::{ACK, SYN};
+use hotpair_abi::{RoleWord, frame, voice};
 
 use crate::count::{count, row};
-use crate::maps;
 use crate::packet::XdpFrame;
-use crate::tcp::{From, key, locked, lookup, plan, read};
+use crate::tcp::{From, key, locked, lookup, plan, read, scene};
+use crate::{maps, role};
 
 /// Takes the place of the destination MAC, which `to_guest` then writes: says that this is a segment of a known connection
 /// that has no plan, so that all other packets need not be looked into again. Locally administered and not of our own
 /// prefix.
 pub const KNOWN: [u16; 3] =
     [u16::from_ne_bytes([0x06, b'h']), u16::from_ne_bytes(*b"pT"), u16::from_ne_bytes(*b"CP")];
+
+/// Notes a segment of those that come all the time, of a known connection, and plans its copies. `None`: it wants
+/// [`from_client`], and nothing was done that harms when it is done again.
+#[inline(never)]
+pub fn at_a_glance(frame: XdpFrame, id: u32, pair: *mut Pair, word: u64) -> Option<()> {
+    let scratch = maps::scratch()?;
+    let l4 = frame::plain_segment(&frame, &mut scratch.tuple, &mut scratch.segment)?;
+    scratch.mac = frame.get::<6>(6)?;
+    let connection = lookup(scratch)?;
+    let word = RoleWord(word);
+    let speaker = voice::active(word, role::tripped(pair)) as u32;
+    scene(scratch, pair, word, speaker, role::now_ns());
+    plan::plan(frame, l4 as u32, pair, connection)?;
+    plan::tell(id, word);
+    Some(())
+}
 
 /// Notes a segment, of the scene that is in the scratch. `None`: its pair's connections are nobody's concern, or it cannot be read; it goes on as it is.
 #[inline(never)]
@@ -35,12 +51,13 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, id: u32, pair: *mut Pa
         }
     }
     let connection = connection?;
-    if plan::plan(frame, ip, pair, connection, link.src).is_some() {
+    scratch.mac = link.src.bytes();
+    if plan::plan(frame, ip.l4 as u32, pair, connection).is_some() {
         plan::tell(id, RoleWord(scratch.word));
         return Some(());
     }
     let now = scratch.scene.now_ns;
-    let mac = link.src.bytes();
+    let mac = scratch.mac;
     let segment = &scratch.segment;
     locked(connection, |connection| {
         if begins {

@@ -4,32 +4,31 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Pair;
-use hotpair_abi::packet::Ip;
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::plan::{ECHO, MAGIC, Plan, UNPLANNED, fate};
 use hotpair_abi::tcp::to_member::EDITED_LATE;
-use hotpair_abi::{Mac, RoleWord, Slot};
+use hotpair_abi::{RoleWord, Slot};
 
 use crate::count::{NO_PAIR, count, row};
 use crate::packet::XdpFrame;
 use crate::tcp::{Scratch, late, locked};
 use crate::{maps, role};
 
-/// Notes the segment in the scratch, and plans both of its copies. `None`: neither was done, or `to_guest` is to look at each
-/// copy itself; noting it again does no harm.
+/// Notes the segment in the scratch, which begins at `l4`, and plans both of its copies. `None`: neither was done, or `to_guest`
+/// is to look at each copy itself; noting it again does no harm.
 #[inline(never)]
-pub fn plan(frame: XdpFrame, ip: &Ip, pair: *mut Pair, connection: *mut Connection, mac: Mac) -> Option<()> {
+pub fn plan(frame: XdpFrame, l4: u32, pair: *mut Pair, connection: *mut Connection) -> Option<()> {
     let scratch = maps::scratch()?;
     if !scratch.segment.is_plain() || maps::host()?.keeps_metadata == 0 {
         return None;
     }
     // First: what the driver cannot do is not planned twice.
     frame.make_metadata::<Plan>()?;
-    scratch.plan.begin([role::tap(pair, 0), role::tap(pair, 1)], ip.l4 as u8, &scratch.segment);
+    scratch.plan.begin([role::tap(pair, 0), role::tap(pair, 1)], l4 as u8, &scratch.segment);
     let [zero, one] = &mut scratch.edits;
     let hows = locked(connection, |connection| {
         connection.from_client(&scratch.segment, scratch.scene.now_ns);
-        connection.mac = mac.bytes();
+        connection.mac = scratch.mac;
         connection.settle(&mut scratch.scene);
         [
             connection.to_copy(0, &scratch.segment, &scratch.scene, zero),

@@ -7,12 +7,16 @@ use hotpair::config::XdpMode;
 use hotpair::dataplane::Dataplane;
 use hotpair_abi::Slot;
 use hotpair_abi::count::Counter;
+use hotpair_abi::tcp::edit::Edit;
+use hotpair_abi::tcp::plan::Plan;
+use hotpair_abi::tcp::{segment, to_member};
 
 use super::conversation::{Conversation, carry, next_segment, say};
 use super::wire;
 use crate::bench::{
     Bench, HOST_INTERNAL, MAX_PAIRS, WEB, alone, bpf_dir, change_row, ifindex, pair_mac, tap_name,
 };
+use crate::frames::{CLIENT_MAC, UPLINK_MAC, udp};
 use crate::ports::Port;
 
 /// What a segment that has no plan is addressed to, on its way to the taps.
@@ -59,6 +63,57 @@ fn both_members_understand_what_comes_through_native_xdp() {
 #[test]
 fn both_members_understand_what_comes_through_generic_xdp() {
     understood(XdpMode::Generic);
+}
+
+/// What a frame brings along in front of it, from whoever has handed it on, is not a plan, however much it looks like one.
+#[test]
+fn metadata_that_a_frame_comes_with_is_no_plan() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let taps = Slot::BOTH.map(|slot| ifindex(&tap_name(WEB, slot)));
+        let mut plan = Plan::default();
+        let usual = segment::Segment { stamps_at: segment::USUAL, ..Default::default() };
+        plan.begin(taps, 34, &usual);
+        for slot in [0, 1] {
+            plan.enter(slot, to_member::EDITED, &Edit { ack: 0x0bad_0bad, ..Edit::default() }, &usual);
+        }
+        let words = [taps[0], taps[1], u32::from(plan.magic) | 34 << 16 | u32::from(plan.how) << 24];
+        let parts = plan.part.map(|part| [part.ack, part.echo]).concat();
+        let mut metadata: Vec<u8> = words.into_iter().chain(parts).flat_map(u32::to_ne_bytes).collect();
+        metadata.extend(plan.window.into_iter().flat_map(u16::to_ne_bytes));
+        assert_eq!(metadata.len(), size_of::<Plan>());
+
+        let conversation = Conversation::new(4000);
+        conversation.open(&bench);
+        let way = conversation.to_entry();
+        let datagram = udp(UPLINK_MAC, CLIENT_MAC, way.src, way.dst, (4000, 80), &[7; 64]);
+        for metadata in [&metadata[..], &metadata[..4]] {
+            bench.run_from_uplink_behind(metadata, &datagram);
+            for slot in Slot::BOTH {
+                let is_it = |frame: &Vec<u8>| frame.get(12..) == datagram.get(12..);
+                let heard = std::iter::from_fn(|| bench.tap(WEB, slot).try_receive()).find(is_it);
+                assert_eq!(heard.expect("the datagram, as it was")[..6], pair_mac(WEB), "slot {slot}");
+            }
+            // One that is planned, and one that no plan is made for.
+            let plain = conversation.client_segment(&say(1, 1).data(33));
+            let mut other = plain.clone();
+            other.options.rotate_left(2);
+            for sent in [plain, other] {
+                bench.run_from_uplink_behind(metadata, &wire::frame(&way, &sent));
+                for slot in Slot::BOTH {
+                    let frame = next_segment(bench.tap(WEB, slot)).expect("heard");
+                    let heard = conversation.heard_by_member(slot.index(), &frame);
+                    assert_eq!(
+                        (heard.seq, heard.ack, &frame[..6]),
+                        (1, 1, &pair_mac(WEB)[..]),
+                        "slot {slot}"
+                    );
+                    assert_eq!(frame[heard.payload.clone()], sent.payload[..]);
+                }
+            }
+        }
+    });
 }
 
 /// The pair's row says another tap than its devmap: what a plan meets that was made before a tap was replaced.

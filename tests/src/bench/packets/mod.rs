@@ -14,7 +14,7 @@ mod code;
 mod path;
 mod ways;
 
-pub(super) use code::{Count, Devices, redirect_by_address, spreading_sender};
+pub(super) use code::{Count, Devices, TAKEN_OFF, redirect_by_address, spreading_sender};
 pub(super) use path::{Gate, Path, stay_on_one_cpu};
 pub(super) use ways::{SENDER_MAC, UPLINK_MAC, V4, WEB, data_plane};
 

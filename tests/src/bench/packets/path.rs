@@ -26,12 +26,21 @@ pub(in crate::bench) struct Gate {
 impl Gate {
     /// Makes the veth. Frames go out to `mac`.
     pub(in crate::bench) fn new(number: usize, mac: [u8; 6]) -> Result<Gate> {
+        Gate::with(number, code::sender(mac)?)
+    }
+
+    /// As [`Gate::new`], for frames that are not what they were before, and have [`TAKEN_OFF`](code::TAKEN_OFF) bytes before them.
+    pub(in crate::bench) fn fresh(number: usize, mac: [u8; 6]) -> Result<Gate> {
+        Gate::with(number, code::fresh_sender(mac)?)
+    }
+
+    fn with(number: usize, sender: OwnedFd) -> Result<Gate> {
         let (gate, uplink) = (format!("g{number}"), format!("u{number}"));
         veth(&gate, &uplink)?;
         // Without a program of its own, or GRO, an end of a veth takes no XDP frames.
         ethtool::set(&uplink, ethtool::GRO, true)?;
         let pass = xdp_pass::attach(&gate)?;
-        Ok(Gate { index: ifindex(&gate), uplink, sender: code::sender(mac)?, _pass: pass })
+        Ok(Gate { index: ifindex(&gate), uplink, sender, _pass: pass })
     }
 }
 

@@ -16,7 +16,7 @@ use hotpair_abi::{Address, Epoch, RoleWord, Slot};
 
 use crate::bench::Sheet;
 use crate::bench::packets::{
-    Gate, Path, SENDER_MAC, UPLINK_MAC, V4, WEB, data_plane, enter, in_turns, stay_on_one_cpu,
+    Gate, Path, SENDER_MAC, TAKEN_OFF, UPLINK_MAC, V4, WEB, data_plane, enter, in_turns, stay_on_one_cpu,
 };
 use crate::frames::{Macs, udp};
 use crate::lab::boottime;
@@ -54,7 +54,7 @@ fn ways() -> Result<Vec<Path>> {
     ensure!(datagram.len() == segment.len(), "{} and {} bytes", datagram.len(), segment.len());
     let mut paths = Vec::new();
     for (number, carried) in [false, true].into_iter().enumerate() {
-        let gate = Rc::new(Gate::new(number, UPLINK_MAC)?);
+        let gate = Rc::new(Gate::fresh(number, UPLINK_MAC)?);
         let (plane, members) = data_plane(&gate, carried)?;
         if carried {
             let pin = format!("/mnt/bpf-{}/maps/CONNECTIONS", gate.uplink);
@@ -69,7 +69,7 @@ fn ways() -> Result<Vec<Path>> {
                 name: name.to_owned(),
                 beside,
                 gate: Rc::clone(&gate),
-                frame: frame.to_vec(),
+                frame: [&[0; TAKEN_OFF], frame].concat(),
                 members: members[..if mirror { 2 } else { 1 }].to_vec(),
                 prepare: Some(Box::new(move || plane.set_role(WEB, word))),
             });
