@@ -12,6 +12,7 @@ use super::{DIVERGED, SOON, counter, flows, is_reset, kill};
 use crate::scenario::protected;
 use crate::takeover::{open, patient};
 use crate::tcp::forgotten::rows;
+use crate::tcp::soaking;
 
 #[test]
 fn members_that_answer_differently_are_noticed_and_their_connection_is_reset() -> Result<()> {
@@ -56,6 +57,35 @@ fn members_that_answer_differently_are_noticed_and_their_connection_is_reset() -
     agreeing.increment()?;
     agreeing.download(1_000_000)?;
     open(&lab, true)?.random(1000)
+}
+
+/// The sums keep up with a long stream, in which a kernel sends 64 KiB at a time, and the other one not the same 64: then they
+/// notice what comes at its end.
+#[test]
+fn a_difference_after_a_large_answer_is_noticed_like_one_at_the_beginning() -> Result<()> {
+    let name = "a_difference_after_a_large_answer_is_noticed_like_one_at_the_beginning";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let bytes = if soaking() { 1 << 30 } else { 100 << 20 };
+    let mut conversations = Vec::new();
+    for v6 in [false, true] {
+        let mut conversation = open(&lab, v6)?;
+        conversation.download(bytes)?;
+        ensure!(flows(&lab)?.iter().all(|(verdict, _)| verdict != "diverged"), "{:?}", flows(&lab)?);
+        conversations.push(conversation);
+    }
+    wait_until("both to be in sync", SOON, || {
+        flows(&lab).is_ok_and(|flows| flows.iter().all(|(verdict, _)| verdict == "in_sync"))
+    })?;
+    for conversation in &mut conversations {
+        // The end of the latest answer is where the standby, held by its window, has yet to come.
+        conversation.random(30_000)?;
+        conversation.random(30_000)?;
+    }
+    wait_until("it to be noticed", SOON, || {
+        flows(&lab).is_ok_and(|flows| flows.iter().all(|(verdict, _)| verdict == "diverged"))
+    })?;
+    kill(&lab)?;
+    conversations.iter_mut().try_for_each(|conversation| is_reset(conversation.random(16)))
 }
 
 #[test]

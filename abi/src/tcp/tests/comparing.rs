@@ -14,6 +14,15 @@ impl Wire {
         wire
     }
 
+    /// So many bytes of an equal stream, a multiple of eight, lie behind both members.
+    fn far_on(mut self, bytes: u32) -> Wire {
+        for half in &mut self.connection.half {
+            half.isn = half.isn.wrapping_sub(bytes);
+            half.sum.pos = half.sum.pos.wrapping_add(bytes);
+        }
+        self
+    }
+
     /// A member sends these bytes, of which the first is the stream's `seq`th.
     pub(super) fn sends(&mut self, slot: u32, seq: u32, bytes: &[u8]) -> (u32, Came) {
         let task = self.sums(slot, seq, bytes);
@@ -161,8 +170,10 @@ proptest! {
         stream in proptest::collection::vec(any::<u8>(), 1..12_000),
         pieces in proptest::collection::vec((0usize..2, 1usize..6_000, 0usize..40), 1..40),
         change in proptest::option::of((any::<prop::sample::Index>(), 1u8..)),
+        // Also where numbers of bytes do not fit into 31 or 32 bits.
+        before in proptest::sample::select(vec![0u32, 0x7fff_f000, 0xffff_f000]),
     ) {
-        let mut wire = Wire::comparing();
+        let mut wire = Wire::comparing().far_on(before);
         let mut other = stream.clone();
         if let Some((at, by)) = change {
             *at.get_mut(&mut other) ^= by;
