@@ -135,10 +135,12 @@ impl Connection {
             out.why = Counter::TcpReset as u32;
             return;
         }
-        // Its own stream is not the client's.
+        // Its own stream is not the client's. What the client was sent is still on its way, most likely (as `nudge` has it), unless the
+        // client has spoken since (`end_half`).
         out.how = CUT;
         out.why = Counter::TcpReset as u32;
-        out.edit.seq = self.client.ack;
+        let spoken = self.half(self.speaker).flags & RST_SEEN != 0;
+        out.edit.seq = if spoken { self.client.ack } else { self.out.nxt };
         out.edit.ack = self.client.nxt;
         out.edit.flags = RST | ACK;
         out.edit.window = 0;
@@ -269,6 +271,8 @@ impl Connection {
                 // It ends where the other one went on, or never gets to where they could be compared.
                 self.judge(Verdict::Lost, Why::Payload);
                 self.of_the_lost(true, segment, out);
+                // Had it got more, it would have said so by now.
+                out.edit.seq = self.client.ack;
                 return;
             }
             late = true;
@@ -300,6 +304,11 @@ impl Connection {
                     out.why = Counter::TcpCloseHeld as u32;
                 }
                 return;
+            }
+            if behind && !worthwhile && after(self.half(slot).given, segment.seq) {
+                // It asks whether the window is open (RFC 9293 section 3.8.6.1), with an old number. Only the client can say that, and
+                // does only if it is old for the client, too.
+                edit.seq = edit.seq.wrapping_sub(1);
             }
         } else if again || late {
             if !worthwhile {

@@ -10,21 +10,20 @@ use crate::tcp::from_member::{OPENED, Outcome};
 pub const AHEAD: u32 = 256 << 10;
 
 impl Connection {
-    /// Whether the speaker has to stop now. Returns with it whether it begins to.
+    /// Whether the speaker has to stop now. Returns with it whether it is to be looked at again.
     #[inline(always)]
     pub fn must_stop(&mut self, scene: &Scene) -> (bool, bool) {
         if !self.is_gated(scene) {
             self.stopped_ns = 0;
             return (false, false);
         }
-        let unsaid = self.unsaid(scene.speaker ^ 1);
-        if self.stopped_ns != 0 {
-            return (true, false);
+        if self.stopped_ns == 0 {
+            if self.unsaid(scene.speaker ^ 1) <= AHEAD {
+                return (false, false);
+            }
+            self.stopped_ns = scene.now_ns;
         }
-        if unsaid <= AHEAD {
-            return (false, false);
-        }
-        self.stopped_ns = scene.now_ns;
+        // Once, or again when there was no room in the queue.
         let first = self.flags & QUEUED == 0;
         self.flags |= QUEUED;
         (true, first)

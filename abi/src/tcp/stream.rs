@@ -11,7 +11,7 @@
 //! is meant for members that differ by themselves, not for somebody who makes two streams with equal sums on purpose.
 
 use crate::tcp::connection::{COMPARED, Connection, FAR, HELD, Scene, Verdict, Why};
-use crate::tcp::segment::{RST, SYN, Segment};
+use crate::tcp::segment::{FIN, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
 
 /// Bytes that are summed in one step, at most.
@@ -183,14 +183,22 @@ impl Task {
 }
 
 impl Connection {
+    /// Whether there may be something to be compared. Also when the other member has ended its half, be it after it was the primary: what
+    /// it had said before that is still to be agreed with.
+    #[inline(always)]
+    const fn may_be_compared(&self) -> bool {
+        self.verdict == Verdict::InSync as u32
+            || self.verdict == Verdict::Diverged as u32 && self.why != Why::Payload as u32
+    }
+
     /// Begins: what of this member's segment is new, and where it passes the other one.
     #[inline(always)]
     pub fn to_sum(&self, slot: u32, segment: &Segment, scene: &Scene, task: &mut Task) {
         task.what = NOTHING;
         if scene.compare == 0
-            || segment.payload == 0
+            || segment.payload | segment.flags & FIN == 0
             || segment.has(SYN | RST)
-            || self.verdict != Verdict::InSync as u32
+            || !self.may_be_compared()
             || !self.knows(slot, scene)
         {
             return;
@@ -199,7 +207,9 @@ impl Connection {
         let pos = half.sum.pos;
         let other = self.half(slot ^ 1).sum.pos;
         // Without a standby only what the last speaker has said before is compared.
-        if !(after(other, pos) || scene.protect != 0 && self.knows(slot ^ 1, scene)) {
+        let both =
+            scene.protect != 0 && self.verdict == Verdict::InSync as u32 && self.knows(slot ^ 1, scene);
+        if !(after(other, pos) || both) {
             return;
         }
         if after(segment.seq, half.nxt.wrapping_add(FAR)) {
@@ -238,7 +248,7 @@ impl Connection {
         let pos = self.half(slot).sum.pos;
         // While the bytes were read, the other member's segment may have come to its end on another CPU.
         let stale = (pos ^ task.from) | (self.anew ^ task.anew);
-        if task.what == NOTHING || self.verdict != Verdict::InSync as u32 || stale != 0 {
+        if task.what == NOTHING || !self.may_be_compared() || stale != 0 {
             return WELL;
         }
         let other = slot ^ 1;
@@ -283,18 +293,16 @@ impl Connection {
     }
 
     /// Whether what this member says lies before the first place at which it can be compared with what the client has had
-    /// from the other one. Only a new primary is ever behind a milestone of the other, but for `answer = "first"` while both
-    /// are there: then each may be ahead, and there is nothing to be careful of yet. Of a server that answers otherwise
+    /// from the other one. Only a new primary is ever behind a milestone of the other and has no gap before what it says (a FIN counts,
+    /// [`Connection::to_sum`]), but for `answer = "first"` while both are there: then each may be ahead, and there is nothing to be careful of yet. Of a server that answers otherwise
     /// from its first byte on, nothing is heard in this way, whatever was lost in the moment of the takeover; the first
     /// flight is short, so that what had to be held back comes again at once.
     #[inline(always)]
     #[must_use]
     pub const fn is_unproven(&self, slot: u32, scene: &Scene) -> bool {
         scene.compare != 0
-            && ((self.flags & COMPARED)
-                | (self.verdict ^ Verdict::InSync as u32)
-                | (self.milestone_of ^ slot ^ 1))
-                == 0
+            && ((self.flags & COMPARED) | (self.milestone_of ^ slot ^ 1)) == 0
+            && self.may_be_compared()
             && scene.first & scene.protect & self.knows(slot ^ 1, scene) as u32 == 0
             && after(self.milestone.pos, self.half(slot).sum.pos)
     }

@@ -7,6 +7,7 @@ use core::hint::black_box;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use hotpair_abi::tcp::connection::Connection;
+use hotpair_abi::tcp::segment::FIN;
 use hotpair_abi::tcp::stream::{NOTHING, STEP, SUM, WELL};
 
 use crate::maps;
@@ -35,6 +36,9 @@ struct Walk {
 pub fn compare(frame: TcFrame, at: u32, connection: *mut Connection, slot: u32, scratch: *mut Scratch) {
     // SAFETY: this CPU's scratch; each of the functions has it to itself while it runs.
     unsafe {
+        if (*scratch).scene.handover != 0 {
+            settle(connection, &mut *scratch);
+        }
         if begin(at, connection, slot, &mut *scratch) == SUM {
             hotpair_sum_payload(frame.0);
         }
@@ -42,9 +46,15 @@ pub fn compare(frame: TcFrame, at: u32, connection: *mut Connection, slot: u32, 
     }
 }
 
+/// Who speaks on this connection, while others go over.
+#[inline(never)]
+fn settle(connection: *mut Connection, scratch: &mut Scratch) {
+    locked(connection, |connection| connection.settle(&mut scratch.scene));
+}
+
 #[inline(never)]
 fn begin(at: u32, connection: *mut Connection, slot: u32, scratch: &mut Scratch) -> u32 {
-    if scratch.scene.compare == 0 || scratch.segment.payload == 0 {
+    if scratch.scene.compare == 0 || scratch.segment.payload | scratch.segment.flags & FIN == 0 {
         scratch.task.what = NOTHING;
         return NOTHING;
     }

@@ -21,10 +21,6 @@ impl Story {
         for endpoint in self.members.iter_mut().chain([&mut self.client]) {
             endpoint.habits.room = endpoint.habits.room.max(enough).max(least);
         }
-        // Whose window opens says so.
-        let now = self.now_ms();
-        let frame = self.client.acknowledge(now);
-        self.enqueue(Way::OfClient, frame);
         // A handover ends, and the queue has room again.
         self.plane.full = false;
         if self.scene.handover != 0 {

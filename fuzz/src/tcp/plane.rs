@@ -161,12 +161,12 @@ impl Plane {
             return Came { client: speaks.then(|| frame.clone()), told: None, scene, compared: WELL };
         };
         let mut task = Task::default();
+        self.row.settle(&mut scene);
         self.row.to_sum(slot, &segment, &scene, &mut task);
         if task.what == SUM {
             sum(&mut task, frame, byte);
         }
         let compared = self.row.compare(slot, &scene, &task);
-        self.row.settle(&mut scene);
         let mut out = Outcome::default();
         self.row.from_member(slot, &segment, &scene, &mut out);
         if out.news & LATE != 0 {

@@ -104,9 +104,8 @@ impl Promises {
         let says = frame.says();
         let (row, client) = (&story.plane.row, &story.client);
         if says.flags & RST != 0 {
-            // A new primary that does not get to where it could be compared, or ends before, is not heard. Nor is one of which
-            // less was compared than of its standby, as that was out of service for a while.
-            let unproven = (self.turned || self.skipped) && row.why == Why::Payload as u32;
+            // A new primary that does not get to where it could be compared, or ends before, is not heard.
+            let unproven = self.turned && row.why == Why::Payload as u32;
             let why = self.lost
                 || self.replaced
                 || self.resets
@@ -259,9 +258,8 @@ impl Promises {
             a.sum.pos == b.sum.pos && row.milestone_of == NO_MILESTONE && a.sum.pos >= story.differs_at;
         assert!(!said || row.verdict != Verdict::InSync as u32, "they differ: {}", story.describe());
         // Of a server that answers otherwise from its first byte on the client gets nothing beside the other one's. Where both are
-        // heard it may, if what the first one has said is lost on its way; and once a member has ended its half, nothing is
-        // compared any more.
-        if story.differs_at <= 1 && !self.first && !self.resets {
+        // heard it may, if what the first one has said is lost on its way.
+        if story.differs_at <= 1 && !self.first {
             assert!(self.got != [true; 2], "the client has bytes of both: {}", story.describe());
         }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tcp::connection::{Verdict, Why};
-use crate::tcp::segment::RST;
+use crate::tcp::segment::{FIN, RST};
 use crate::tcp::stream::{ANEW, Chunk, DIFFER, NO_MILESTONE, SUM, Task, WELL};
 
 impl Wire {
@@ -54,6 +54,16 @@ impl Wire {
             task.sum.absorb(&mut chunk, step);
         }
         task
+    }
+
+    /// A member ends its half before the stream's `seq`th byte.
+    fn sends_end(&mut self, slot: u32, seq: u32) -> Came {
+        let end = say(seq, 11).with(FIN);
+        let header = header(M[slot as usize].wrapping_add(seq), C.wrapping_add(11), &end, [0, 7]);
+        let mut task = Task::default();
+        self.connection.to_sum(slot, &Self::read(&header, 0), &self.scene, &mut task);
+        self.connection.compare(slot, &self.scene, &task);
+        self.member(slot, end)
     }
 
     fn verdict(&self) -> (u32, u32) {
@@ -253,8 +263,44 @@ fn a_successor_with_a_shorter_answer_is_reset() {
     assert_eq!(wire.verdict(), (Verdict::Lost as u32, Why::Payload as u32));
     // The same at once if it ends there.
     let mut wire = cut_short(&answer, &[3000], 1);
-    let came = wire.member(1, say(1, 11).data(1000).with(crate::tcp::segment::FIN));
+    let came = wire.member(1, say(1, 11).data(1000).with(FIN));
     assert!(came.client.is_some_and(|heard| heard.flags & RST != 0), "{came:?}");
+}
+
+#[test]
+fn a_successor_is_held_to_what_was_said_though_its_predecessor_has_closed_its_half_since() {
+    let answer = [7; 50];
+    let mut wire = cut_short(&answer, &[50], 11);
+    // A new member stands by, and what the old primary had still to say comes late: that it has reset.
+    wire.scene.protect = 1;
+    wire.member(0, say(51, 11).with(RST));
+    assert_eq!(wire.verdict(), (Verdict::Diverged as u32, Why::Reset as u32));
+    let (_, came) = wire.sends(1, 1, &[8; 21]);
+    assert_eq!(came.client.map_or(0, |heard| heard.payload), 0, "{came:?}");
+    // It may go on if it agrees.
+    let mut wire = cut_short(&answer, &[50], 11);
+    wire.scene.protect = 1;
+    wire.member(0, say(51, 11).with(RST));
+    assert_eq!(wire.sends(1, 1, &answer[..21]).1.client.map_or(0, |heard| heard.payload), 0);
+    let (compared, came) = wire.sends(1, 22, &answer[..29]);
+    assert_eq!((compared, came.client.map(|heard| (heard.seq, heard.payload))), (WELL, Some((22, 29))));
+}
+
+#[test]
+fn a_primary_that_was_not_summed_for_a_while_is_nobodys_successor() {
+    let mut wire = Wire::comparing();
+    wire.client(say(1, 1).data(10));
+    // Without a standby in service nothing is summed.
+    wire.scene.protect = 0;
+    assert_eq!(wire.sends(0, 1, b"an answer").0, WELL);
+    wire.client(say(11, 10));
+    wire.scene.protect = 1;
+    wire.member(1, say(1, 11));
+    assert_eq!(wire.sends(1, 1, b"an answer").0, WELL);
+    wire.scene.protect = 0;
+    let heard = wire.sends_end(0, 10).client.expect("the end");
+    assert_eq!((heard.seq, heard.flags & (FIN | RST)), (10, FIN));
+    assert_eq!(wire.verdict(), (Verdict::InSync as u32, Why::Well as u32));
 }
 
 #[test]

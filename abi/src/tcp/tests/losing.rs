@@ -75,6 +75,18 @@ fn a_survivor_that_has_yet_to_send_what_the_client_has_is_believed() {
 }
 
 #[test]
+fn a_survivor_that_is_behind_and_asks_for_a_window_is_answered_by_the_client() {
+    let mut wire = behind();
+    // The client's window was closed, and what it said when it opened was lost.
+    wire.client(Say { window: 0, ..say(1, 31) });
+    wire.member(1, say(1, 1));
+    let came = wire.member(1, say(0, 1));
+    let heard = came.client.expect("the question");
+    assert_eq!((heard.seq, heard.payload, heard.flags), (30, 0, ACK), "old, or nobody answers it");
+    assert!(came.told.is_some_and(|(slot, told)| slot == 1 && told.window == 0), "{came:?}");
+}
+
+#[test]
 fn a_survivor_that_is_behind_is_believed_when_it_resets() {
     let mut wire = behind();
     let heard = wire.member(1, say(1, 1).with(super::super::segment::RST)).client.expect("a reset");

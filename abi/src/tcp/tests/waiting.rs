@@ -5,6 +5,7 @@ use crate::tcp::connection::QUEUED;
 use crate::tcp::from_member::{LATE, OPENED};
 use crate::tcp::late::{AGAIN, DONE, TELL, TELL_SPEAKER};
 use crate::tcp::pace::AHEAD;
+use crate::tcp::to_member::{EDITED, EDITED_LATE};
 
 const LIMIT: u64 = 10_000_000;
 
@@ -116,4 +117,16 @@ fn a_standby_that_stands_still_stops_nobody_for_long() {
     assert_eq!(wire.member(0, say(at, 1).data(32_000)).news, 0);
     let heard = wire.client(say(1, at + 32_000))[0].expect("hears");
     assert_eq!(heard.window, 500);
+}
+
+#[test]
+fn a_stopped_speaker_for_whom_there_was_no_room_in_the_queue_asks_again() {
+    let (mut wire, _) = downloaded(AHEAD + 64_000);
+    // As `not_queued` does.
+    wire.connection.flags &= !QUEUED;
+    let mut edit = Edit::default();
+    let segment = wire.of_client(say(1, AHEAD));
+    assert_eq!(wire.connection.to_member(0, &segment, &wire.scene, &mut edit), EDITED_LATE);
+    assert_eq!((edit.window, wire.connection.flags & QUEUED), (0, QUEUED));
+    assert_eq!(wire.connection.to_member(0, &segment, &wire.scene, &mut edit), EDITED, "it stands there");
 }
