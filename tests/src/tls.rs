@@ -1,6 +1,6 @@
 //! A TLS client: `openssl s_client`, which believes one certificate only, over the streams of [`crate::stream`].
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
@@ -69,7 +69,13 @@ impl Session {
     }
 
     fn say(&mut self, line: &str) -> Result<()> {
-        self.to.write_all(format!("{line}\n").as_bytes()).context("asking")
+        match self.to.write_all(format!("{line}\n").as_bytes()) {
+            // Its connection has ended before it was asked.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                bail!("the connection ended: {}", self.last_words())
+            }
+            said => said.context("asking"),
+        }
     }
 
     /// Waits for more.
