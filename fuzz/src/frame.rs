@@ -1,9 +1,11 @@
 //! Frames from a wire: everything in `abi` that reads them.
 
 use hotpair_abi::flow::{self, Direction};
-use hotpair_abi::frame::{FromGuest, FromUplink, from_guest, from_uplink, glance};
+use hotpair_abi::frame::{FromGuest, FromUplink, from_guest, from_uplink, glance, plain_segment};
+use hotpair_abi::maps::Tuple;
 use hotpair_abi::neighbour;
 use hotpair_abi::packet::{self, Ip, LinkError};
+use hotpair_abi::tcp::segment::{self, Header, Segment};
 
 /// A frame, from its Ethernet header on; its last byte says whether a tag has been taken off before.
 pub fn frame(bytes: &[u8]) {
@@ -21,6 +23,16 @@ pub fn frame(bytes: &[u8]) {
     if let Some(seen) = glance(bytes) {
         let Ok(FromUplink::Packet(ip)) = from_uplink(bytes, &link) else { panic!("{seen:?} is no packet") };
         assert_eq!((seen.mac, seen.dst, 14), (link.dst, ip.dst, link.l3));
+    }
+    let (mut tuple, mut seen) = (Tuple::default(), Segment::default());
+    if let Some(l4) = plain_segment(bytes, &mut tuple, &mut seen) {
+        let Ok(FromUplink::Packet(ip)) = from_uplink(bytes, &link) else { panic!("{seen:?} is no packet") };
+        assert!(ip.whole && ip.protocol == packet::protocol::TCP && seen.is_plain());
+        assert_eq!((tuple.remote, tuple.entry, l4), (ip.src, ip.dst, ip.l4));
+        let mut header = Header::EMPTY;
+        let len = seen.header as usize;
+        header.0[..len].copy_from_slice(&bytes[l4..l4 + len]);
+        assert_eq!(segment::read(&header, seen.header + seen.payload), Ok(seen));
     }
     match from_uplink(bytes, &link) {
         Ok(FromUplink::Packet(ip)) => packet(bytes, &ip),

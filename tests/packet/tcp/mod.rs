@@ -3,6 +3,7 @@
 
 pub(crate) mod conversation;
 mod counters;
+mod draining;
 mod extended;
 mod full;
 mod late;
