@@ -95,6 +95,9 @@ fn at_a_glance(frame: XdpFrame, seen: &Glance, found: &mut u32) -> Option<Exit> 
         return None;
     }
     if seen.is_deep && word.mirror() && role::carries_tcp(pair) {
+        if host.keeps_metadata == 0 {
+            return None;
+        }
         from_client::at_a_glance(frame, id, pair, word.0)?;
     }
     frame.address_to(role::mac_pairs(pair))?;

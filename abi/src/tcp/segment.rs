@@ -216,6 +216,13 @@ impl Segment {
         self.flags & flags == flags
     }
 
+    /// Whether it is a piece of its sender's stream: bytes, or the end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_of_stream(&self) -> bool {
+        self.payload | self.flags & FIN != 0
+    }
+
     /// Sequence number after it: SYN and FIN count one each.
     #[inline(always)]
     #[must_use]
@@ -241,14 +248,7 @@ impl Segment {
         self.header = len;
         self.payload = bytes - len;
         self.cursor = SHORTEST;
-        self.stamps_at = 0;
-        self.stamps = [0; 2];
-        self.sack_at = 0;
-        self.sacks = 0;
-        self.wscale = NO_SCALE;
-        self.mss = 0;
-        self.sack_permitted = 0;
-        self.odd = 0;
+        self.no_options();
         // What almost every segment has: two NOPs and the timestamps. Nothing is left to walk through then.
         if len == 32 && header.word(20) == u32::from_be_bytes(STAMPS_ALONE) {
             self.stamps_at = USUAL;
@@ -268,8 +268,7 @@ impl Segment {
         if self.flags & (SYN | RST | ACK) != ACK || self.header > bytes {
             return false;
         }
-        self.stamps_at = 0;
-        self.stamps = [0; 2];
+        self.no_options();
         if self.header == 32 {
             let Some(o) = frame.get::<12>(at + 20) else {
                 return false;
@@ -290,13 +289,20 @@ impl Segment {
         self.window = u16::from_be_bytes([h[14], h[15]]) as u32;
         self.payload = bytes - self.header;
         self.cursor = self.header;
+        true
+    }
+
+    /// As long as none has been read.
+    #[inline(always)]
+    const fn no_options(&mut self) {
+        self.stamps_at = 0;
+        self.stamps = [0; 2];
         self.sack_at = 0;
         self.sacks = 0;
         self.wscale = NO_SCALE;
         self.mss = 0;
         self.sack_permitted = 0;
         self.odd = 0;
-        true
     }
 
     /// Reads the option at the cursor. Returns whether there may be another one.

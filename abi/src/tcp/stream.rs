@@ -11,7 +11,7 @@
 //! is meant for members that differ by themselves, not for somebody who makes two streams with equal sums on purpose.
 
 use crate::tcp::connection::{COMPARED, Connection, FAR, HELD, Scene, Verdict, Why};
-use crate::tcp::segment::{FIN, RST, SYN, Segment};
+use crate::tcp::segment::{RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
 
 /// Bytes that are summed in one step, at most.
@@ -196,7 +196,7 @@ impl Connection {
     pub fn to_sum(&self, slot: u32, segment: &Segment, scene: &Scene, task: &mut Task) {
         task.what = NOTHING;
         if scene.compare == 0
-            || segment.payload | segment.flags & FIN == 0
+            || !segment.is_of_stream()
             || segment.has(SYN | RST)
             || !self.may_be_compared()
             || !self.knows(slot, scene)
@@ -293,9 +293,9 @@ impl Connection {
     }
 
     /// Whether what this member says lies before the first place at which it can be compared with what the client has had
-    /// from the other one. Only a new primary is ever behind a milestone of the other and has no gap before what it says (a FIN counts,
-    /// [`Connection::to_sum`]), but for `answer = "first"` while both are there: then each may be ahead, and there is nothing to be careful of yet. Of a server that answers otherwise
-    /// from its first byte on, nothing is heard in this way, whatever was lost in the moment of the takeover; the first
+    /// from the other one. Only a new primary is ever behind a milestone of the other and has no gap before what it says (which
+    /// begins comparing anew), but for `answer = "first"` while both are there: then each may be ahead, and there is nothing to
+    /// be careful of yet. Of a server that answers otherwise from its first byte on, nothing is heard in this way, whatever was lost in the moment of the takeover; the first
     /// flight is short, so that what had to be held back comes again at once.
     #[inline(always)]
     #[must_use]

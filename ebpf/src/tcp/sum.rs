@@ -7,7 +7,6 @@ use core::hint::black_box;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use hotpair_abi::tcp::connection::Connection;
-use hotpair_abi::tcp::segment::FIN;
 use hotpair_abi::tcp::stream::{NOTHING, STEP, SUM, WELL};
 
 use crate::maps;
@@ -54,7 +53,7 @@ fn settle(connection: *mut Connection, scratch: &mut Scratch) {
 
 #[inline(never)]
 fn begin(at: u32, connection: *mut Connection, slot: u32, scratch: &mut Scratch) -> u32 {
-    if scratch.scene.compare == 0 || scratch.segment.payload | scratch.segment.flags & FIN == 0 {
+    if scratch.scene.compare == 0 || !scratch.segment.is_of_stream() {
         scratch.task.what = NOTHING;
         return NOTHING;
     }
