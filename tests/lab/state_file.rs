@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hotpair_tests::lab::{Lab, Machine};
 use hotpair_tests::netns::run;
+use hotpair_tests::wait::wait_for;
 
 use crate::scenario::{fail_over, patient, protected, steady_load};
 
@@ -51,7 +52,9 @@ fn a_damaged_state_file_is_refused_and_moving_it_away_works() -> Result<()> {
         let file = state_file(&lab);
         fs::write(&file, damage(fs::read(&file)?))?;
         if what == "of another version" {
-            let database = redb::Database::open(&file)?;
+            // A child that the controller has just forked has the file open, and locked, until it executes.
+            let database =
+                wait_for("the file to be free", Duration::from_secs(5), || Ok(redb::Database::open(&file)?))?;
             let write = database.begin_write()?;
             write.open_table(redb::TableDefinition::<&str, u64>::new("meta"))?.insert("format", 7)?;
             write.commit()?;
