@@ -54,9 +54,36 @@ fn assert_kept(rounds: &[Round]) {
     assert!(rounds.iter().all(|round| round.kept.acked_writes_lost == 0), "{rounds:?}");
 }
 
+/// What programs read: the names are a promise, and the file says what the round was.
+fn assert_reported(demo: &Demo, round: &Round) {
+    let text = std::fs::read_to_string(demo.out.join("report.json")).expect("report.json");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let whole = |path: &str| report.pointer(path).and_then(serde_json::Value::as_u64);
+    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64);
+    let connections =
+        ["open", "survived", "reset", "diverged"].map(|of| whole(&format!("/connections/{of}")));
+    assert_eq!(connections, [Some(23), Some(23), Some(0), Some(0)], "{text}");
+    assert_eq!(whole("/acked_writes_lost"), Some(0), "{text}");
+    for hash in ["download_sha256_ok", "upload_sha256_ok"] {
+        assert_eq!(report[hash], true, "{hash}: {text}");
+    }
+    for (client, kept) in [
+        ("download", &round.kept.download),
+        ("upload", &round.kept.upload),
+        ("key_value", &round.kept.key_value),
+    ] {
+        let stall = number(&format!("/{client}/failover_stall_ms"));
+        assert_eq!(stall, Some(kept.failover_stall_ms), "{client}: {text}");
+        assert!(stall <= number(&format!("/{client}/stall_ms")), "{client}: {text}");
+    }
+    assert_eq!(number("/gap_ms"), Some(round.gap_ms), "{text}");
+}
+
 #[test]
 fn a_killed_primary_is_taken_over_from_fenced_and_replaced() {
-    let rounds = play(Fault::Kill, 1);
+    let demo = demo(Fault::Kill.name(), Fault::Kill, 1);
+    let rounds = demo::run(&demo).unwrap().rounds;
+    assert_reported(&demo, &rounds[0]);
     assert!(rounds.iter().all(|round| round.protected_again && round.new_standby_receives), "{rounds:?}");
     assert_kept(&rounds);
 }

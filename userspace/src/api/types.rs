@@ -291,7 +291,7 @@ pub struct Flows {
 pub struct Tcp {
     /// How many there are of each verdict; only those that there are.
     pub counts: Vec<FlowCount>,
-    /// Bytes of clients' that the primary has received and the standby has not, of all connections together.
+    /// What [`Flow::lag_bytes`] says, of all connections together.
     pub lag_bytes: u64,
     /// How long the standby has been behind with the one with which it has been longest.
     pub lag_ms: f64,
@@ -321,7 +321,8 @@ pub struct Flow {
     pub received: u64,
     /// Bytes that the client has acknowledged, modulo 2^32.
     pub sent: u64,
-    /// Bytes of the client's that the primary has received and the standby has not.
+    /// Bytes of the client's that the primary has received and the standby has not; or, while the primary is stopped for it, that
+    /// the client has and the standby has not sent.
     pub lag_bytes: u64,
     /// For how long.
     pub lag_ms: f64,

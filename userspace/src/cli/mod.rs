@@ -79,7 +79,7 @@ pub enum Verb {
     Flows(flows::Flows),
     /// Show what happened
     History(history::History),
-    /// Move the entry addresses to the standby, planned: nothing is lost, and refused if the standby is not ready
+    /// Move the entry addresses to the standby, planned: connections that `flows` calls in_sync go on; refused if the standby is not ready
     Switchover(switchover::Switchover),
     /// Treat the primary as failed: the standby serves at once, the primary is fenced and replaced
     Failover(failover::Failover),

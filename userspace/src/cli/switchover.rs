@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Exit, Globals, VerbError, ask};
 
-/// Move the entry addresses to the standby, planned: nothing is lost, and refused if the standby is not ready
+/// Move the entry addresses to the standby, planned: connections that `flows` calls in_sync go on; refused if the standby is not ready
 #[derive(Debug, Args)]
 pub struct Switchover {
     /// The pair

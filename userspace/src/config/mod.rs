@@ -215,7 +215,7 @@ impl Ack {
 pub enum Answer {
     /// The primary's. The default.
     Primary,
-    /// Whichever member's comes first, byte by byte.
+    /// Whichever member's comes first. Only with [`Takeover::Mirror`] and [`Ack::Both`].
     First,
 }
 

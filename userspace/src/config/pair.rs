@@ -77,7 +77,21 @@ fn read_one(
     let acks = [Ack::Both, Ack::Primary, Ack::None].map(|ack| (ack.name(), ack));
     let ack = or_default(section.get("ack"), |value| value.choice(&acks), Ack::Both);
     let answers = [("primary", Answer::Primary), ("first", Answer::First)];
-    let answer = or_default(section.get("answer"), |value| value.choice(&answers), Answer::Primary);
+    let gated = (takeover, ack) == (Some(Takeover::Mirror), Some(Ack::Both));
+    let answer = or_default(
+        section.get("answer"),
+        |value| match value.choice(&answers)? {
+            Answer::First if takeover.is_some() && ack.is_some() && !gated => {
+                value.refuse(
+                    "\"first\" needs takeover = \"mirror\" and ack = \"both\": without them it does nothing",
+                    "write those, or answer = \"primary\"",
+                );
+                None
+            }
+            answer => Some(answer),
+        },
+        Answer::Primary,
+    );
     let compare = or_default(section.get("compare"), Value::boolean, true);
     let lag_limit = or_default(
         section.get("lag_limit"),

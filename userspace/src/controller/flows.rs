@@ -102,15 +102,23 @@ pub(super) fn tcp(shared: &Shared, facts: &PairFacts) -> Result<Option<Tcp>, Dat
     Ok(Some(Tcp { counts: sum.counts(), lag_bytes: sum.lag_bytes, lag_ms: sum.lag_ms }))
 }
 
-/// Bytes that the standby has not received and the primary has, and for how many milliseconds.
+/// Bytes that the standby has not received and the primary has, or that the client has and it has not sent while the primary
+/// is stopped for it; and for how many milliseconds.
 fn lag(connection: &Connection, scene: &Scene) -> (u64, f64) {
+    let standby = scene.speaker ^ 1;
     // A member that does not have the connection is not behind with it.
-    if !connection.knows(scene.speaker ^ 1, scene) || connection.behind_ns == 0 {
+    if !connection.knows(standby, scene) {
         return (0, 0.0);
     }
-    match connection.lag() {
+    let (bytes, since_ns) = match (connection.behind_ns, connection.stopped_ns) {
+        // Held by its window, it may be a segment behind for as long as nothing is said: that is no lag.
+        (0, 0) => (0, 0),
+        (0, stopped_ns) => (connection.unsaid(standby), stopped_ns),
+        (behind_ns, _) => (connection.lag(), behind_ns),
+    };
+    match bytes {
         0 => (0, 0.0),
-        bytes => (u64::from(bytes), scene.now_ns.saturating_sub(connection.behind_ns) as f64 / 1e6),
+        bytes => (u64::from(bytes), scene.now_ns.saturating_sub(since_ns) as f64 / 1e6),
     }
 }
 
@@ -124,7 +132,7 @@ fn flow(tuple: &Tuple, connection: &Connection, scene: &Scene) -> Flow {
         client: SocketAddr::new(ip(tuple.remote), client_port).to_string(),
         entry: SocketAddr::new(ip(tuple.entry), entry_port).to_string(),
         verdict: verdict.name().to_owned(),
-        why: why.text().to_owned(),
+        why: why.to_owned(),
         received: u64::from(connection.out.ack.wrapping_sub(connection.client.isn.wrapping_add(1))),
         sent: u64::from(
             connection.client.ack.wrapping_sub(connection.half(connection.base).isn.wrapping_add(1)),
@@ -136,30 +144,35 @@ fn flow(tuple: &Tuple, connection: &Connection, scene: &Scene) -> Flow {
     }
 }
 
-/// What would become of it if the speaker died now.
-fn judged(connection: &Connection, scene: &Scene) -> (Verdict, Why) {
+/// What would become of it if the speaker died now, and why.
+fn judged(connection: &Connection, scene: &Scene) -> (Verdict, &'static str) {
     let verdict = Verdict::from_u32(connection.verdict).unwrap_or(Verdict::Lost);
     let why = Why::from_u32(connection.why).unwrap_or(Why::Well);
     if verdict != Verdict::Lost && connection.is_lost(scene) {
         // No packet has come by since that would have noticed; its client was told.
         let known = connection.knows(scene.speaker, scene);
         return match why {
-            Why::Well if known => (Verdict::Lost, Why::Behind),
-            Why::Well => (Verdict::Lost, Why::Older),
-            why => (Verdict::Lost, why),
+            Why::Well if known => (Verdict::Lost, Why::Behind.text()),
+            Why::Well => (Verdict::Lost, Why::Older.text()),
+            why => (Verdict::Lost, why.text()),
         };
     }
     if verdict != Verdict::InSync {
-        return (verdict, why);
+        return (verdict, why.text());
     }
     let standby = scene.speaker ^ 1;
     if !connection.knows(standby, scene) {
-        return (Verdict::Unprotected, Why::Older);
+        return (Verdict::Unprotected, Why::Older.text());
     }
     if scene.protect == 0 {
-        return (Verdict::Unprotected, Why::NoStandby);
+        // It may have begun with one, which is in trouble now and perhaps comes back.
+        return (Verdict::Unprotected, "no standby is in service");
     }
-    if connection.survives(standby, scene) { (verdict, why) } else { (Verdict::Unprotected, Why::Behind) }
+    if connection.survives(standby, scene) {
+        (verdict, why.text())
+    } else {
+        (Verdict::Unprotected, Why::Behind.text())
+    }
 }
 
 fn ip(address: Address) -> IpAddr {

@@ -321,7 +321,7 @@ impl Collector for Snapshot {
         )?;
         page.gauge(
             "standby_lag_bytes",
-            "Bytes of clients that the primary has received and the standby has not",
+            "Bytes of clients that the primary has received and the standby has not, or that it has yet to send",
             sums.iter()
                 .map(|(name, sum)| (vec![pair(name)], i64::try_from(sum.lag_bytes).unwrap_or(i64::MAX))),
         )?;

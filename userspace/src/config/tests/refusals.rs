@@ -130,6 +130,8 @@ const MISTAKES: &[Mistake] = &[
     wrong("\"agent\"", "\"agent\"\nlease = \"1s\"", "lease", "pair.web.heartbeat.lease", "is not a key of heartbeat of a [[pair]]", "source, interval, timeout, start"),
     // replace
     wrong("auto = true", "auto = \"yes\"", "\"yes\"", "pair.web.replace.auto", "must be true or false, and is a string", "auto = true"),
+    wrong("ack = \"both\"\nanswer = \"primary\"", "ack = \"primary\"\nanswer = \"first\"", "\"first\"", "pair.web.answer", "needs takeover = \"mirror\" and ack = \"both\"", "answer = \"primary\""),
+    wrong("takeover = \"mirror\"\nack = \"both\"\nanswer = \"primary\"", "takeover = \"address\"\nanswer = \"first\"", "\"first\"", "pair.web.answer", "without them it does nothing", "answer = \"primary\""),
     wrong("compare = true", "compare = 7", "7\nlag", "pair.web.compare", "must be true or false, and is a number", "compare = true"),
     wrong("\"delete\"", "\"destroy\"", "\"destroy\"", "pair.web.replace.release", "is none of its words", "\"delete\" or \"keep\""),
     // command
