@@ -14,12 +14,18 @@ pub fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// The role word: one aligned load, never repeated by the compiler.
+/// The role word as it is written, be its planned change over or not: one aligned load, never repeated by the compiler.
+#[inline(always)]
+pub fn written(pair: *mut Pair) -> RoleWord {
+    // SAFETY: `pair` points into the array map; the controller stores the word with one aligned store.
+    RoleWord(unsafe { (&raw const (*pair).role).read_volatile() })
+}
+
+/// The role word that is in force.
 #[inline(always)]
 pub fn word(pair: *mut Pair) -> RoleWord {
-    // SAFETY: `pair` points into the array map; the controller stores the word with one aligned store.
-    let word = RoleWord(unsafe { (&raw const (*pair).role).read_volatile() });
-    // SAFETY: as above.
+    let word = written(pair);
+    // SAFETY: as in `written`.
     let until = unsafe { (&raw const (*pair).handover_until_ns).read_volatile() };
     word.in_force(until, now_ns)
 }
@@ -27,35 +33,35 @@ pub fn word(pair: *mut Pair) -> RoleWord {
 /// The epoch in which the latch has tripped.
 #[inline(always)]
 pub fn tripped(pair: *mut Pair) -> u64 {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).tripped_epoch).read_volatile() }
 }
 
 /// What is counted for a switchover to come.
 #[inline(always)]
 pub fn watch(pair: *mut Pair) -> u64 {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).watch).read_volatile() }
 }
 
 /// The epoch in which the latch has tripped and connections are yet to be put into `LATE`, with [`hotpair_abi::maps::REST`].
 #[inline(always)]
 pub fn untold(pair: *mut Pair) -> u64 {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).untold_epoch).read_volatile() }
 }
 
 /// Until when packets may leave.
 #[inline(always)]
 pub fn lease(pair: *mut Pair) -> u64 {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).lease_until_ns).read_volatile() }
 }
 
 /// The tap of a slot, 0 for none.
 #[inline(always)]
 pub fn tap(pair: *mut Pair, slot: u32) -> u32 {
-    // SAFETY: as in `word`; the index is masked to the array's length.
+    // SAFETY: as in `written`; the index is masked to the array's length.
     unsafe { (&raw const (*pair).tap_ifindex[(slot & 1) as usize]).read_volatile() }
 }
 
@@ -70,28 +76,28 @@ pub fn mac_pairs(pair: *mut Pair) -> [u16; 3] {
 /// Whether any frame of a member is a sign of life, and the host asks for them.
 #[inline(always)]
 pub fn is_probed(pair: *mut Pair) -> bool {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_PROBE != 0 }
 }
 
 /// Whether the pair's TCP connections are kept fit for a takeover.
 #[inline(always)]
 pub fn carries_tcp(pair: *mut Pair) -> bool {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_TCP != 0 }
 }
 
 /// Whether what the pair's members send is compared.
 #[inline(always)]
 pub fn compares(pair: *mut Pair) -> bool {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_COMPARE != 0 }
 }
 
 /// Whether the first answer is heard, whosever it is.
 #[inline(always)]
 pub fn first_answers(pair: *mut Pair) -> bool {
-    // SAFETY: as in `word`.
+    // SAFETY: as in `written`.
     unsafe { (&raw const (*pair).flags).read_volatile() & PAIR_FIRST != 0 }
 }
 

@@ -39,13 +39,18 @@ fn segment(ctx: *mut xdp_md) -> u32 {
         count(row, Counter::TcpRewriteFailed);
         return XDP_DROP;
     }
-    let counter = match to_member::to_member(ctx, pair, role::word(pair), &port) {
+    let mut how = to_member::to_member(ctx, pair, role::word(pair), &port);
+    if how == to_member::STALE {
+        how = to_member::to_member(ctx, pair, role::word(pair), &port);
+    }
+    let counter = match how {
         to_member::AS_IS => return XDP_PASS,
         to_member::TRANSLATED => {
             count(row, Counter::TcpTranslated);
             return XDP_PASS;
         }
-        to_member::REFUSED => Counter::TcpNotForStandby,
+        // Changed twice meanwhile: its sender repeats it.
+        to_member::REFUSED | to_member::STALE => Counter::TcpNotForStandby,
         _ => Counter::TcpRewriteFailed,
     };
     count(row, counter);

@@ -24,6 +24,7 @@
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,14 @@ pub fn fill(buffer: &mut [u8], offset: u64) {
     for (index, byte) in buffer.iter_mut().enumerate() {
         *byte = pattern(offset + index as u64);
     }
+}
+
+/// Whether servers of this process read what is uploaded.
+static READS: AtomicBool = AtomicBool::new(true);
+
+/// Lets servers of this process read what is uploaded, or hang.
+pub fn read_on(well: bool) {
+    READS.store(well, Ordering::Relaxed);
 }
 
 /// Serves at this address, a thread a connection, and at [`GREETING`] of it.
@@ -145,6 +154,9 @@ fn converse(stream: &TcpStream, greeting: &str) -> Option<()> {
                 writer.flush().ok()?;
                 let (mut left, mut sum) = (bytes, 0u64);
                 while left > 0 {
+                    while !READS.load(Ordering::Relaxed) {
+                        thread::sleep(Duration::from_millis(5));
+                    }
                     let now = buffer.len().min(left as usize);
                     let read = reader.read(&mut buffer[..now]).ok()?;
                     if read == 0 {
@@ -247,6 +259,14 @@ impl Conversation {
         set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, 0)?;
         rustix::net::connect(&socket, &to).with_context(|| format!("connecting to {to}"))?;
         Conversation::over(socket.into())
+    }
+
+    /// It vanishes without a word to anybody, as if its machine had gone.
+    ///
+    /// # Errors
+    /// Without the right to (CAP_NET_ADMIN, `TCP_REPAIR`).
+    pub fn vanish(self) -> Result<()> {
+        set(&self.stream, libc::IPPROTO_TCP, libc::TCP_REPAIR, 1).context("TCP_REPAIR")
     }
 
     /// The client's own address and port.

@@ -6,9 +6,10 @@ use crate::tcp::connection::{
 use crate::tcp::segment::{ACK, FIN, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
 
-/// How far behind or ahead of the connection a segment may be and still be believed: the largest window (RFC 7323
-/// section 2.3). Whoever guesses addresses and ports must not be able to spoil what is known of a connection.
+/// How far behind the connection a segment may be and still be of it: the largest window (RFC 7323 section 2.3).
 const LARGEST_WINDOW: u32 = 1 << 30;
+
+const SECOND: u64 = 1_000_000_000;
 
 impl Connection {
     /// Whether this SYN begins a connection: on a fresh row, or anew. A SYN on a connection that lives does not: its
@@ -50,10 +51,9 @@ impl Connection {
             return;
         }
         let end = segment.end();
-        // `out.ack` is what the client must think next; allow a window to either side.
-        if after(segment.seq, self.out.ack.wrapping_add(LARGEST_WINDOW))
-            || after(self.out.ack, end.wrapping_add(LARGEST_WINDOW))
-        {
+        // Whoever guesses addresses and ports must not be able to spoil what is known of a connection: not beyond what the
+        // client was offered. (A probe of a closed window may be right there.)
+        if after(segment.seq, self.out.right) || after(self.out.ack, end.wrapping_add(LARGEST_WINDOW)) {
             return;
         }
         if segment.has(RST) {
@@ -74,6 +74,12 @@ impl Connection {
             return;
         }
         self.heard_ns = now_ns;
+        if self.flags & ANSWERED != 0 && after(self.out.ack, end) {
+            // All of it has arrived, and it does not know: a retransmission, a keepalive. Nothing else is taken from it, not by the
+            // members' kernels either (RFC 9293 section 3.10.7.4, first check).
+            self.flags |= UNHEARD;
+            return;
+        }
         if self.flags & ANSWERED == 0 {
             let took_ms = now_ns.saturating_sub(self.created_ns) / 1_000_000;
             self.rtt_ms = if took_ms > MAX_RTT_MS as u64 { MAX_RTT_MS } else { took_ms as u16 };
@@ -103,7 +109,6 @@ impl Connection {
     /// Whether its row may be forgotten: nobody will speak of it any more, or if so, as of a stranger.
     #[must_use]
     pub const fn is_past(&self, scene: &Scene) -> bool {
-        const SECOND: u64 = 1_000_000_000;
         /// 2 MSL as Linux has it (`TCP_TIMEWAIT_LEN`).
         const TIME_WAIT: u64 = 60 * SECOND;
         /// As long as a server repeats its SYN-ACK (`tcp_synack_retries` 5).
@@ -116,8 +121,17 @@ impl Connection {
         } else if self.flags & ANSWERED == 0 {
             silent > HANDSHAKE
         } else {
-            silent > IDLE
+            silent > IDLE || self.is_deserted(scene)
         }
+    }
+
+    /// Whether the client must be gone: a server that has sent it something, or its end, gives up much sooner if nothing comes back
+    /// (`tcp_retries2`, some 15 minutes), and does not always say so.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_deserted(&self, scene: &Scene) -> bool {
+        (after(self.out.nxt, self.client.ack) || self.flags & OUT_FIN != 0)
+            && scene.now_ns.saturating_sub(self.heard_ns) > 3600 * SECOND
     }
 
     /// Both sides have closed, and each knows of the other's.

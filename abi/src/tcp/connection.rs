@@ -4,12 +4,12 @@
 //! sequence numbers and timestamps differ by a constant. Every stored number is a running maximum, never an assignment:
 //! segments come twice, late and in any order.
 
-use crate::RoleWord;
 use crate::maps::Tuple;
 use crate::tcp::pace::AHEAD;
 use crate::tcp::segment::{EXTENDED, NO_SCALE, Segment};
 use crate::tcp::seq::{after, earlier};
 use crate::tcp::stream::{NO_MILESTONE, Sum};
+use crate::{RoleWord, voice};
 
 /// A longer round trip is taken for this one: a segment of the handshake was lost and came again.
 pub const MAX_RTT_MS: u16 = 500;
@@ -156,6 +156,8 @@ pub const UNHEARD: u32 = 1 << 9;
 pub const SACKED: u32 = 1 << 10;
 /// [`Connection::flags`]: the members' streams have been found equal up to somewhere.
 pub const COMPARED: u32 = 1 << 11;
+/// [`Connection::flags`]: `behind_ns` counts since the standby's window stops the client, and not a byte that it lacks.
+pub const SHUT: u32 = 1 << 12;
 
 /// [`Half::flags`]: its SYN-ACK was seen; `isn`, `syn_stamp` and `wscale` are valid.
 pub const SYN_ACK: u32 = 1 << 0;
@@ -538,6 +540,20 @@ impl Connection {
     pub const fn unsaid(&self, slot: u32) -> u32 {
         let (acknowledged, sent) = (self.client.ack.wrapping_add(self.offset(slot)), self.half(slot).nxt);
         if after(acknowledged, sent) { acknowledged.wrapping_sub(sent) } else { 0 }
+    }
+
+    /// Whether to act on this scene would make somebody the speaker again who is not any more: its role word was read before it
+    /// changed, and another CPU has acted on the new one since. `now`: the role word and the tripped epoch as they are, asked for
+    /// under the connection's lock, which orders that: nobody acts on an older word than who was there before. During a planned
+    /// change [`Connection::settle`] knows better.
+    #[inline(always)]
+    #[must_use]
+    pub fn turns_back(&self, scene: &Scene, now: impl FnOnce() -> (RoleWord, u64)) -> bool {
+        if self.speaker == scene.speaker || scene.handover != 0 {
+            return false;
+        }
+        let (word, tripped) = now();
+        !word.handover() && voice::active(word, tripped) as u32 != scene.speaker
     }
 
     /// Notices that another member speaks now. Whoever cannot go on is lost.

@@ -8,7 +8,7 @@
 use crate::count::Counter;
 use crate::tcp::connection::{Connection, FIN_SEEN, Scene};
 use crate::tcp::edit::SACK_DROP;
-use crate::tcp::from_member::{EDIT, Outcome};
+use crate::tcp::from_member::{EDIT, NOTHING, Outcome};
 use crate::tcp::segment::{FIN, Segment};
 use crate::tcp::seq::after;
 
@@ -35,6 +35,11 @@ impl Connection {
     /// A segment of the standby that is heard.
     #[inline(always)]
     pub fn answer(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+        if !self.is_answer(slot, segment, out.fresh, scene) {
+            // Not any more: since it was decided, the speaker has been found to answer otherwise, or has said this itself.
+            out.next = NOTHING;
+            return;
+        }
         let speaker = slot ^ 1;
         let ack = self.joint_ack(true, scene);
         let right = self.joint_right(true, scene);

@@ -6,8 +6,8 @@
 
 use crate::count::Counter;
 use crate::tcp::connection::{
-    CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, Scene, UNHEARD, Verdict,
-    Why,
+    CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, SYN_ACK, Scene, UNHEARD,
+    Verdict, Why,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
 use crate::tcp::pure::Pure;
@@ -66,6 +66,18 @@ pub struct Outcome {
     pub fresh: u32,
 }
 
+impl Outcome {
+    /// The segment ends here, and nobody hears of it.
+    #[inline(always)]
+    pub const fn nothing(&mut self) {
+        self.tell_slot = NOBODY;
+        self.news = 0;
+        self.next = NOTHING;
+        self.how = SUPPRESS;
+        self.why = Counter::StandbySuppressed as u32;
+    }
+}
+
 /// The window's right edge must gain this much to be worth a segment of its own, bytes.
 const WORTHWHILE: u32 = 8192;
 
@@ -91,12 +103,8 @@ impl Connection {
     pub fn hear(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
         self.turn(scene);
         let speaks = slot == scene.speaker;
+        out.nothing();
         out.edit.keep(segment);
-        out.tell_slot = NOBODY;
-        out.news = 0;
-        out.next = NOTHING;
-        out.how = SUPPRESS;
-        out.why = Counter::StandbySuppressed as u32;
         if speaks {
             out.how = PASS;
             out.why = Counter::ActiveSent as u32;
@@ -104,6 +112,14 @@ impl Connection {
         if segment.has(SYN) {
             if segment.has(ACK) {
                 out.next = SHAKE;
+            }
+            return;
+        }
+        if !speaks && self.is_refused_by(segment) {
+            self.judge(Verdict::Unprotected, Why::NoHandshake);
+            if self.half(scene.speaker).flags & SYN_ACK != 0 {
+                // Which was held for this one's.
+                out.tell_slot = scene.speaker;
             }
             return;
         }
@@ -122,6 +138,16 @@ impl Connection {
                 out.next = ANSWER;
             }
         }
+    }
+
+    /// Whether this is a standby's answer to the client's SYN, that nobody listens there (RFC 9293 section 3.10.7.1).
+    #[inline(always)]
+    const fn is_refused_by(&self, segment: &Segment) -> bool {
+        segment.has(RST | ACK)
+            && self.flags & HAS_BASE == 0
+            && self.verdict == Verdict::Opening as u32
+            && self.created_ns != 0
+            && segment.ack == self.client.isn.wrapping_add(1)
     }
 
     /// A member whose connection could not be carried over may only say that there is none.
@@ -341,7 +367,7 @@ impl Connection {
         } else if segment.payload != 0 && self.may_go_on(scene) {
             // Its own acknowledgement comes with the client's next segment, which now comes.
             out.tell_slot = speaker;
-        } else if self.has_news_for(slot, segment) {
+        } else if self.has_news_for(slot, segment) && !self.is_deserted(scene) {
             out.tell_slot = slot;
         }
         let held = self.half(speaker);

@@ -1,6 +1,6 @@
 //! The gate: what the client is told to have arrived has arrived at both members, unless the standby is too late with it.
 
-use crate::tcp::connection::{Connection, GATE_OPEN, HELD, Scene, Verdict};
+use crate::tcp::connection::{Connection, GATE_OPEN, HELD, SHUT, Scene, Verdict};
 use crate::tcp::from_member::{CLOSED_AGAIN, OPENED, Outcome};
 use crate::tcp::pace::AHEAD;
 use crate::tcp::segment::Segment;
@@ -13,6 +13,13 @@ const LATE_CLOSE: u64 = 10;
 /// Round trips in which a client sends again what is missing; twice, if that is lost as well.
 const RESENT: u64 = 3;
 
+/// So much longer than one that does not receive, a standby is waited for that receives and whose service does not read: it may
+/// merely be slower, and what is sent to it all the same it cannot keep.
+const UNREAD: u64 = 1_000_000_000;
+
+/// Windows that differ by less than this are alike, and a client with less than this to send stands still, bytes.
+const LITTLE: u32 = 8192;
+
 impl Connection {
     /// The gate's watchdog: a standby that has not got within the limit what the speaker had then is not waited for.
     #[inline(always)]
@@ -22,19 +29,34 @@ impl Connection {
         }
         let speaker = self.half(scene.speaker).ack;
         let standby = self.half(scene.speaker ^ 1).ack;
-        if !after(speaker, standby) {
+        let late = after(speaker, standby);
+        let shut = if !late & self.stops_client(scene) { SHUT } else { 0 };
+        if !late && shut == 0 {
             self.behind_ns = 0;
             if self.flags & GATE_OPEN != 0 && self.unsaid(scene.speaker ^ 1) <= AHEAD {
                 self.flags &= !GATE_OPEN;
-                out.news |= CLOSED_AGAIN;
+                // Where there is no gate, nobody is told of one.
+                if scene.gate != 0 {
+                    out.news |= CLOSED_AGAIN;
+                }
             }
-        } else if self.behind_ns == 0 || !after(self.mark, standby) {
+        } else if self.behind_ns == 0 || self.flags & SHUT != shut || !after(self.mark, standby) {
             self.behind_ns = scene.now_ns;
-            self.mark = speaker;
+            self.flags = self.flags & !SHUT | shut;
+            // It has caught up with that, or has read something.
+            self.mark = if late { speaker } else { standby.wrapping_add(1) };
             self.queue(scene, out);
         } else {
             self.open_if_late(scene, out);
         }
+    }
+
+    /// Whether the client has used up its window, and would not have if it were the speaker's alone.
+    #[inline(always)]
+    const fn stops_client(&self, scene: &Scene) -> bool {
+        let (speaker, standby) = (self.half(scene.speaker).right, self.half(scene.speaker ^ 1).right);
+        after(speaker, standby.wrapping_add(LITTLE))
+            & !after(self.out.right, self.client.nxt.wrapping_add(LITTLE))
     }
 
     /// Opens the gate if the standby has been behind for longer than it may. One that says which segments it misses
@@ -43,15 +65,19 @@ impl Connection {
     #[inline(always)]
     pub fn open_if_late(&mut self, scene: &Scene, out: &mut Outcome) {
         let misses = (self.half(scene.speaker ^ 1).sacks != 0) as u64;
-        let limit = scene.lag_limit_ns + misses * self.rtt_ms as u64 * RESENT * 1_000_000;
+        let unread = (self.flags & SHUT != 0) as u64;
+        let limit = scene.lag_limit_ns + misses * self.rtt_ms as u64 * RESENT * 1_000_000 + unread * UNREAD;
         // A planned change needs it closed, and is over soon.
         if self.behind_ns != 0
             && scene.handover == 0
             && self.flags & GATE_OPEN == 0
             && scene.now_ns.saturating_sub(self.behind_ns) >= limit
         {
+            // Who was not waited for anyhow is not said to be late.
+            if self.is_gated(scene) {
+                out.news |= OPENED;
+            }
             self.flags |= GATE_OPEN;
-            out.news |= OPENED;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::count::Counter;
 use crate::tcp::connection::{
-    ANSWERED, Connection, HALF_SCALED, HALF_STAMPS, HAS_BASE, SACKED, SCALED, STAMPS, SYN_ACK, Scene,
+    ANSWERED, CLOSED, Connection, HALF_SCALED, HALF_STAMPS, HAS_BASE, SACKED, SCALED, STAMPS, SYN_ACK, Scene,
     Verdict, Why,
 };
 use crate::tcp::from_member::{EDIT, Outcome, PASS, SUPPRESS};
@@ -24,6 +24,18 @@ impl Connection {
             if !speaks {
                 return;
             }
+        }
+        if has_base != 0 && segment.ack != self.client.isn.wrapping_add(1) {
+            // To another SYN of this port: the member has nothing of this connection any more.
+            if speaks {
+                // The client asks again within a second, which then begins anew.
+                self.flags |= CLOSED;
+                out.how = SUPPRESS;
+                out.why = Counter::TcpSynAckHeld as u32;
+            } else {
+                self.judge(Verdict::Diverged, Why::Reset);
+            }
+            return;
         }
         let offered = self.flags;
         let half = self.half_mut(slot);
@@ -62,6 +74,11 @@ impl Connection {
                 out.how = EDIT;
                 out.edit.seq = segment.seq.wrapping_sub(self.offset(slot));
                 out.edit.stamps[0] = self.out.stamp;
+                // And with no more room than the first one: nothing is believed of the client beyond that.
+                let room = self.out.right.wrapping_sub(segment.ack);
+                if room < out.edit.window {
+                    out.edit.window = room;
+                }
             } else if self.flags & ANSWERED != 0 {
                 out.tell_slot = slot;
             }

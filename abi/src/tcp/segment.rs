@@ -13,6 +13,8 @@ pub const RST: u32 = 0x04;
 pub const PSH: u32 = 0x08;
 /// ACK
 pub const ACK: u32 = 0x10;
+/// ECE (RFC 3168)
+pub const ECE: u32 = 0x40;
 /// CWR (RFC 3168)
 pub const CWR: u32 = 0x80;
 
@@ -354,6 +356,25 @@ impl Segment {
     }
 }
 
+/// AE, the ninth flag, in the byte before the others (RFC 9768).
+const AE: u32 = 0x01;
+
+impl Header {
+    /// Whether a SYN asks for congestion notification, classic or accurate.
+    #[inline(always)]
+    #[must_use]
+    pub const fn asks_for_ecn(&self) -> bool {
+        self.byte(12) & AE != 0 || self.byte(13) & (ECE | CWR) != 0
+    }
+
+    /// Makes a SYN ask for none: what one member has seen of congestion, and counts, the other knows nothing of.
+    #[inline(always)]
+    pub const fn hide_ecn(&mut self) {
+        self.put_byte(12, self.byte(12) & !AE);
+        self.put_byte(13, self.byte(13) & !(ECE | CWR));
+    }
+}
+
 /// An option kind that nobody has assigned and every receiver skips (RFC 9293 MUST-6).
 const NOBODYS: u32 = 0x9d;
 
@@ -484,6 +505,22 @@ mod tests {
             }
             let hidden = read(&h, 60).expect("a header");
             assert_eq!((hidden.odd, hidden.mss), (odd & SIGNED, 1460), "option {option}");
+        }
+    }
+
+    #[test]
+    fn a_syn_that_asks_for_congestion_notification_asks_for_none_when_that_is_hidden() {
+        for (twelfth, flags) in [(0, ECE | CWR), (AE, ECE | CWR), (AE, 0), (0, ECE), (0, CWR)] {
+            let mut h = header(&[2, 4, 5, 0xb4]);
+            h.put_byte(12, h.byte(12) | twelfth);
+            h.put_byte(13, SYN);
+            let mut asking = h;
+            asking.put_byte(13, SYN | flags);
+            assert!(asking.asks_for_ecn());
+            asking.hide_ecn();
+            assert!(!asking.asks_for_ecn());
+            h.put_byte(12, h.byte(12) & !AE);
+            assert_eq!(asking, h);
         }
     }
 

@@ -13,6 +13,12 @@ use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, CWR, PSH, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
 
+/// Up to this shift, one unit of the client's window is less than any segment that is worth sending.
+const TOO_LITTLE: u32 = 9;
+
+/// A client that says nothing for so long waits for nothing that it would ask for again.
+const SILENT: u64 = 10_000_000_000;
+
 /// The member gets the segment as it is.
 pub const AS_IS: u32 = 0;
 /// The member gets the segment as the edit says.
@@ -65,7 +71,9 @@ impl Connection {
                 let (stop, begins) = self.must_stop(scene);
                 late = begins;
                 if stop {
-                    edit.window = 0;
+                    // Rather one than zero, where that is too little for a segment as well: if it is overtaken by the word to go on,
+                    // a zero would stop the member once more (`tcp_may_update_window` since Linux 6.6).
+                    edit.window = (edit.window != 0 && self.client.wscale <= TOO_LITTLE) as u32;
                 }
             }
             edit.sack_add = offset;
@@ -77,7 +85,7 @@ impl Connection {
                 }
             }
         } else {
-            edit.window = self.room(slot, edit.ack);
+            edit.window = self.room(slot, edit.ack, false);
             if segment.sacks != 0 {
                 // It has nothing in flight that a block could be about.
                 edit.sack = SACK_DROP;
@@ -127,10 +135,10 @@ impl Connection {
     }
 
     /// The window field for a standby that is handed this acknowledgement: as far as the client has acknowledged, and
-    /// its FIN once the speaker has sent one.
+    /// its FIN once the speaker has sent one. `asked`: it asks whether there is room, and the client has been silent for long.
     #[inline(always)]
     #[must_use]
-    pub fn room(&self, slot: u32, ack: u32) -> u32 {
+    pub fn room(&self, slot: u32, ack: u32, asked: bool) -> u32 {
         let offset = self.offset(slot);
         let shift = self.client.wscale & 15;
         let mut edge = self.client.ack.wrapping_add(offset);
@@ -145,6 +153,12 @@ impl Connection {
             round = (1 << shift) - 1;
         }
         let need = edge.wrapping_sub(ack);
+        if asked & (self.client.ack == self.out.nxt) & (need < 1 << shift) {
+            // The client has all that was ever said. It would ask for ever for the rest of a unit, and Linux, with a
+            // TCP_USER_TIMEOUT, gives such a connection up (`tcp_probe_timer`). Not before: an answer that the primary has yet to
+            // give could slip out, and would be in flight when it dies.
+            round = (1 << shift) - 1;
+        }
         let may = self.client.right.wrapping_add(offset).wrapping_sub(ack);
         if need as i32 <= 0 || may as i32 <= 0 {
             return 0;
@@ -158,9 +172,23 @@ impl Connection {
     /// What the client would say to this member now: the latest acknowledgement that it can understand.
     #[inline(always)]
     pub fn tell(&mut self, slot: u32, scene: &Scene, pure: &mut Pure) {
+        if self.flags & HAS_BASE == 0 {
+            // It has answered already, and that was held: it does so again at once when it is asked again (`tcp_check_req`).
+            *pure = Pure {
+                seq: self.client.isn,
+                ack: 0,
+                window: self.client.window,
+                flags: SYN,
+                stamped: 0,
+                stamps: [0; 2],
+            };
+            return;
+        }
         let ack = self.acknowledged(slot);
         let answers = slot == scene.speaker || self.both_answer(scene);
-        let window = if answers { self.client.window } else { self.room(slot, ack) };
+        let silent = scene.now_ns.saturating_sub(self.heard_ns) > SILENT;
+        let asked = silent & !after(ack, self.half(slot).given);
+        let window = if answers { self.client.window } else { self.room(slot, ack, asked) };
         // What it has received and not acknowledged yet is not to be seen: with a smaller number than its next one, it would
         // take this for an old segment and not look at it. With a larger one it does (RFC 9293 section 3.10.7.4).
         pure.seq = self.client.nxt;

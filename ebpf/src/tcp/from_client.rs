@@ -3,12 +3,13 @@
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Pair;
 use hotpair_abi::packet::{Bytes, Ip, Link};
+use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::segment::{ACK, SYN};
 use hotpair_abi::{RoleWord, frame, voice};
 
 use crate::count::{count, row};
 use crate::packet::XdpFrame;
-use crate::tcp::{From, key, locked, lookup, plan, read, scene};
+use crate::tcp::{From, Scratch, key, locked, lookup, plan, read, scene};
 use crate::{maps, role};
 
 /// Takes the place of the destination MAC, which `to_guest` then writes: says that this is a segment of a known connection
@@ -56,6 +57,16 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, id: u32, pair: *mut Pa
         plan::tell(id, RoleWord(scratch.word));
         return Some(());
     }
+    note(scratch, connection, id, begins);
+    if begins && lookup(scratch).is_none() {
+        // What was known of its port has just been forgotten, and with it this.
+        note(scratch, maps::new_connection(&scratch.tuple)?, id, begins);
+    }
+    frame.address_to(KNOWN)
+}
+
+#[inline(never)]
+fn note(scratch: &mut Scratch, connection: *mut Connection, id: u32, begins: bool) {
     let now = scratch.scene.now_ns;
     let mac = scratch.mac;
     let segment = &scratch.segment;
@@ -69,5 +80,4 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, id: u32, pair: *mut Pa
         }
         connection.mac = mac;
     });
-    frame.address_to(KNOWN)
 }

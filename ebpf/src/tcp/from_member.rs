@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{
 use hotpair_abi::checksum::fold64;
 use hotpair_abi::count::Counter;
 use hotpair_abi::event::Kind;
+use hotpair_abi::maps::Pair;
 use hotpair_abi::packet::{Bytes, Ip, Link};
 use hotpair_abi::tcp::connection::Connection;
 use hotpair_abi::tcp::from_member::{
@@ -21,7 +22,7 @@ use crate::count::{Exit, count, row};
 use crate::from_guest::Member;
 use crate::packet::TcFrame;
 use crate::tcp::pure::{Ends, full_checksum, is_partial};
-use crate::tcp::{From, Scratch, key, late, locked, lookup, news, pure, read, scene, sum};
+use crate::tcp::{From, Scratch, key, late, locked, lookup, news, pure, read, scene, sum, turns_back};
 use crate::{maps, out, role};
 
 /// The frame belongs to no known connection, or nothing may be decided about it now.
@@ -62,7 +63,7 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
     let slot = member.port.slot & 1;
     let payload = ip.l4 as u32 + scratch.segment.header;
     sum::compare(frame, payload, connection, slot, scratch);
-    hear(connection, slot, scratch);
+    hear(connection, slot, scratch, member.pair);
     match scratch.outcome.next {
         SPEAK => speak(connection, slot, scratch),
         LISTEN => listen(connection, slot, scratch),
@@ -79,9 +80,14 @@ pub fn decide(frame: TcFrame, link: &Link, ip: &Ip, member: &Member) -> u32 {
 // The steps of `Connection::from_member`, each a function of its own under a lock of its own: see there.
 
 #[inline(never)]
-fn hear(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
+fn hear(connection: *mut Connection, slot: u32, scratch: &mut Scratch, pair: *mut Pair) {
     scratch.mac = locked(connection, |connection| {
         connection.settle(&mut scratch.scene);
+        if turns_back(connection, &scratch.scene, pair) {
+            // Of the speaker that was. What it says is said again, by the one that is.
+            scratch.outcome.nothing();
+            return connection.mac;
+        }
         connection.hear(slot, &scratch.segment, &scratch.scene, &mut scratch.outcome);
         connection.mac
     });

@@ -208,13 +208,20 @@ fn look(id: u32, connection: *mut Connection, scratch: &mut Scratch) -> u32 {
     if !may_speak || word.handover() {
         return AGAIN;
     }
-    let (what, mac) = locked(connection, |connection| {
-        (connection.look_again(&scratch.scene, &mut scratch.outcome), connection.mac)
-    });
-    scratch.mac = mac;
+    let what = look_again(connection, scratch);
     if scratch.outcome.news & OPENED != 0 {
         count(row(id), Counter::TcpGateOpened);
         news::tell(Kind::GateOpened, id, word, scratch);
     }
+    what
+}
+
+/// A function of its own: its stack is given back.
+#[inline(never)]
+fn look_again(connection: *mut Connection, scratch: &mut Scratch) -> u32 {
+    let (what, mac) = locked(connection, |connection| {
+        (connection.look_again(&scratch.scene, &mut scratch.outcome), connection.mac)
+    });
+    scratch.mac = mac;
     what
 }

@@ -231,6 +231,12 @@ pub fn locked<T>(connection: *mut Connection, decide: impl FnOnce(&mut Connectio
     }
 }
 
+/// [`Connection::turns_back`], by the role word as it is now.
+#[inline(always)]
+pub fn turns_back(connection: &Connection, scene: &Scene, pair: *mut Pair) -> bool {
+    connection.turns_back(scene, || (role::written(pair), role::tripped(pair)))
+}
+
 /// The row of the connection whose key is in the scratch.
 #[inline(always)]
 pub fn lookup(scratch: &Scratch) -> Option<*mut Connection> {

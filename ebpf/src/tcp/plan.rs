@@ -11,7 +11,7 @@ use hotpair_abi::{RoleWord, Slot};
 
 use crate::count::{NO_PAIR, count, row};
 use crate::packet::XdpFrame;
-use crate::tcp::{Scratch, late, locked};
+use crate::tcp::{Scratch, late, locked, turns_back};
 use crate::{maps, role};
 
 /// Notes the segment in the scratch, which begins at `l4`, and plans both of its copies. `None`: neither was done, or `to_guest`
@@ -27,6 +27,9 @@ pub fn plan(frame: XdpFrame, l4: u32, pair: *mut Pair, connection: *mut Connecti
     scratch.plan.begin([role::tap(pair, 0), role::tap(pair, 1)], l4 as u8, &scratch.segment);
     let [zero, one] = &mut scratch.edits;
     let hows = locked(connection, |connection| {
+        if turns_back(connection, &scratch.scene, pair) {
+            return [UNPLANNED; 2];
+        }
         connection.from_client(&scratch.segment, scratch.scene.now_ns);
         connection.mac = scratch.mac;
         connection.settle(&mut scratch.scene);

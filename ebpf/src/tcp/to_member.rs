@@ -10,7 +10,7 @@ use hotpair_abi::tcp::to_member::{AS_IS as AS_HEARD, EDITED_LATE, NOT_FOR_IT};
 use hotpair_abi::{RoleWord, voice};
 
 use crate::packet::XdpFrame;
-use crate::tcp::{From, Scratch, key, late, locked, lookup, read, scene};
+use crate::tcp::{From, Scratch, key, late, locked, lookup, read, scene, turns_back};
 use crate::{maps, role};
 
 /// The frame is the member's as it is.
@@ -21,6 +21,8 @@ pub const TRANSLATED: u32 = 1;
 pub const REFUSED: u32 = 2;
 /// The kernel refused: the frame may be half rewritten.
 pub const FAILED: u32 = 3;
+/// The role word has changed, and somebody has acted on it already: nothing was done.
+pub const STALE: u32 = 4;
 
 /// Translates a segment of a known connection.
 #[inline(never)]
@@ -53,12 +55,20 @@ pub fn to_member(ctx: *mut xdp_md, pair: *mut Pair, word: RoleWord, port: &Port)
     scene(scratch, pair, word, speaker, now_ns);
     let how = locked(connection, |connection| {
         connection.settle(&mut scratch.scene);
+        if turns_back(connection, &scratch.scene, pair) {
+            return STALE;
+        }
         connection.to_member(slot, &scratch.segment, &scratch.scene, &mut scratch.edit)
     });
+    if how == STALE {
+        return STALE;
+    }
     if how == NOT_FOR_IT {
         return REFUSED;
     }
-    if scratch.segment.flags & SYN != 0 && scratch.segment.odd & EXTENDED != 0 {
+    if scratch.segment.flags & SYN != 0
+        && (scratch.segment.odd & EXTENDED != 0 || scratch.header.asks_for_ecn())
+    {
         return hide(ctx, ip.l4, scratch);
     }
     if how == EDITED_LATE {
@@ -74,6 +84,7 @@ pub fn to_member(ctx: *mut xdp_md, pair: *mut Pair, word: RoleWord, port: &Port)
 #[inline(never)]
 fn hide(ctx: *mut xdp_md, l4: usize, scratch: &mut Scratch) -> u32 {
     let before = scratch.header.sum();
+    scratch.header.hide_ecn();
     scratch.segment.cursor = 20;
     let mut step = 0;
     while step < hotpair_abi::tcp::segment::MOST_OPTIONS {

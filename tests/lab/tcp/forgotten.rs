@@ -1,14 +1,17 @@
 //! The table of connections: who is over for long is forgotten, by the controller.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::{CLOSED, Connection};
+use hotpair_abi::tcp::connection::{CLOSED, Connection, RST_SEEN};
 use hotpair_tests::lab::Lab;
-use hotpair_tests::stream::Conversation;
+use hotpair_tests::line::Faults;
+use hotpair_tests::stream::{Conversation, PORT};
 use hotpair_tests::wait::{wait_for, wait_until};
 
 use crate::scenario::protected;
@@ -79,4 +82,37 @@ fn the_row_of_a_connection_that_is_long_over_vanishes_and_no_other_does() -> Res
     expected.sort_unstable();
     ensure!(left == expected, "{left:?} is left, and not {expected:?}");
     lasting.iter_mut().try_for_each(Conversation::increment)
+}
+
+/// The client is gone without a word, its server has given up, and the standby has not: somebody comes from the same port.
+#[test]
+fn a_port_whose_connection_the_primary_has_forgotten_can_be_used_again() -> Result<()> {
+    const DEAD: Faults = Faults { lost: 1000, ..Faults::NONE };
+    let name = "a_port_whose_connection_the_primary_has_forgotten_can_be_used_again";
+    let Some(lab) = protected(name, patient().cable())? else { return Ok(()) };
+    for v6 in [false, true] {
+        let mut gone = open(&lab, v6)?;
+        gone.increment()?;
+        gone.keep_alive()?;
+        // Until the client's kernel has acknowledged the last answer.
+        thread::sleep(Duration::from_millis(200));
+        let (from, to) = (gone.local()?, SocketAddr::new(lab.client().entry(v6)?, PORT));
+        lab.set_lines(DEAD, DEAD)?;
+        gone.vanish()?;
+        wait_for("its server to give up", Duration::from_secs(10), || {
+            let (_, row) = *rows(&lab)?.get(&from.port()).context("no such row")?;
+            ensure!(row.half(row.speaker).flags & RST_SEEN != 0, "{row:?}");
+            ensure!(row.flags & CLOSED == 0, "over, and everybody knows: {row:?}");
+            Ok(())
+        })?;
+        lab.set_lines(Faults::NONE, Faults::NONE)?;
+        let mut fresh = {
+            let _inside = lab.client().netns().enter()?;
+            Conversation::open_from(from, to)?
+        };
+        fresh.increment()?;
+        fresh.download(1 << 20)?;
+        fresh.upload(1 << 20)?;
+    }
+    Ok(())
 }

@@ -1,7 +1,9 @@
 //! Connections of real Linux TCP stacks through failovers: what each test needs.
 
+mod behind;
 mod bulk;
 mod chain;
+mod foretold;
 pub(crate) mod forgotten;
 mod latch;
 mod level;

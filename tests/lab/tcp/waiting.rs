@@ -39,3 +39,29 @@ fn with_probes_a_frozen_standby_is_not_waited_for_either() -> Result<()> {
     let Some(lab) = protected(name, hasty().probe())? else { return Ok(()) };
     nobody_waits(&lab)
 }
+
+/// Its kernel takes what fits into the buffer, and the client's window is shut.
+#[test]
+fn a_standby_whose_service_hangs_stops_no_upload_for_long() -> Result<()> {
+    let name = "a_standby_whose_service_hangs_stops_no_upload_for_long";
+    let Some(lab) = protected(name, hasty())? else { return Ok(()) };
+    for v6 in [false, true] {
+        let mut conversation = open(&lab, v6)?;
+        conversation.upload(1 << 20)?;
+        conversation.take_gap();
+        let standby = lab.standby()?;
+        standby.set_reading(false)?;
+        // More than any buffer has room for.
+        conversation.upload(64 << 20)?;
+        let gap = conversation.take_gap();
+        eprintln!("longest gap {gap:?}");
+        ensure!(gap < Duration::from_secs(3), "{gap:?}");
+        ensure!(lab.wait_protected()?.epoch > 0, "the pair lives");
+        standby.set_reading(true)?;
+        // Who comes now is protected.
+        let mut fresh = open(&lab, v6)?;
+        fresh.upload(1 << 20)?;
+        super::chain::said_to_be(&lab, &[fresh.local()?.to_string()], "in_sync", "")?;
+    }
+    Ok(())
+}

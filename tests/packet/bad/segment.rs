@@ -3,7 +3,7 @@
 use super::oracle::World;
 use super::read::{self, Addr, Ethernet};
 use crate::bench::{AWAY, DB, WEB, entry_v4, entry_v6};
-use crate::tcp::wire::{self, ACK, RST};
+use crate::tcp::wire::{self, ACK, CWR, ECE, RST, SYN};
 
 /// Whether the programs look into it: a whole segment between a pair's entry address and somebody, mirrored.
 pub(super) fn carried(world: &World, frame: &[u8]) -> bool {
@@ -36,7 +36,15 @@ pub(super) fn same_but_for_its_numbers(before: &[u8], after: &[u8]) -> Result<()
         let place = index.wrapping_sub(at.start);
         index < 12 || (at.contains(&index) && place >= 4 && place != 12 && !(18..20).contains(&place))
     };
-    if (0..before.len()).any(|index| before[index] != after[index] && !may_change(index)) {
+    // Of a SYN, that it asks for accurate congestion notification.
+    let unasked = |index: usize| {
+        index == at.start + 12
+            && before[at.start + 13] & SYN != 0
+            && before[index] & !1 == after[index]
+            && after[at.start + 13] & (ECE | CWR) == 0
+    };
+    let changed = |index: usize| before[index] != after[index] && !may_change(index) && !unasked(index);
+    if (0..before.len()).any(changed) {
         return differ("changed where it must not be");
     }
     let sum = |frame: &[u8]| read::ones_sum(&[&frame[at.start & !1..]]) % 0xffff;

@@ -1,10 +1,10 @@
-//! What one address cannot hand over, multipath TCP (RFC 8684) and fast open (RFC 7413), is hidden in the SYN from both
-//! members: they answer without it, and client and server do without.
+//! What cannot be handed over, multipath TCP (RFC 8684), fast open (RFC 7413) and congestion notification (RFC 3168, RFC 9768),
+//! is hidden in the SYN from both members: they answer without it, and client and server do without.
 
 use hotpair_abi::tcp::connection::Verdict;
 
 use super::conversation::{Conversation, arrive, carry, leave, say};
-use super::wire::{self, SYN, Segment};
+use super::wire::{self, AE, CWR, ECE, SYN, Segment};
 use crate::bench::{Bench, WEB, alone};
 
 /// MP_CAPABLE of version 1, which a SYN has without keys.
@@ -113,6 +113,36 @@ fn a_connection_that_asked_for_more_is_carried_over_as_an_ordinary_one() {
         let verdicts: Vec<_> =
             bench.plane.all_connections().expect("the table").iter().map(|(_, row)| row.verdict).collect();
         assert_eq!(verdicts, [Verdict::InSync as u32; 2]);
+    });
+}
+
+#[test]
+fn no_member_is_asked_for_congestion_notification() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let mut port = 4000;
+        let usual = wire::syn_options(7, 7, 0);
+        for (accurate, flags) in [(0, ECE | CWR), (AE, ECE | CWR), (AE, 0)] {
+            for options in [&usual[..], &MSS, &[], &[&usual[..], &MULTIPATH].concat()] {
+                for v6 in [false, true] {
+                    port += 1;
+                    let conversation = Conversation { v6, ..Conversation::new(port) };
+                    let plain = syn(&conversation, options, b"");
+                    let at = wire::read(&plain).expect("a segment").header.start;
+                    let mut asking = plain.clone();
+                    asking[at + 12] |= accurate;
+                    asking[at + 13] |= flags;
+                    wire::mend(&mut asking);
+                    for heard in arrive(&bench, &asking) {
+                        let heard = heard.expect("both members hear a SYN");
+                        let read = wire::read(&heard).expect("a segment");
+                        assert_eq!((read.wrong_by, read.header_wrong_by), (0, 0), "{heard:02x?}");
+                        assert_eq!(heard[at + 12..at + 14], plain[at + 12..at + 14], "{heard:02x?}");
+                    }
+                }
+            }
+        }
     });
 }
 

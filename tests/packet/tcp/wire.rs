@@ -10,6 +10,10 @@ pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
 pub(crate) const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
+pub(crate) const ECE: u8 = 0x40;
+pub(crate) const CWR: u8 = 0x80;
+/// AE, in the byte before the other flags (RFC 9768).
+pub(crate) const AE: u8 = 0x01;
 
 /// A segment to be written.
 #[derive(Clone, Debug)]

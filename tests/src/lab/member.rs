@@ -156,6 +156,14 @@ impl Machine {
         order(&self.control, &Order::Health { well }).map(drop)
     }
 
+    /// Whether its service reads what is uploaded to it from now on, or hangs; its kernel goes on.
+    ///
+    /// # Errors
+    /// When it does not take orders.
+    pub fn set_reading(&self, well: bool) -> Result<()> {
+        order(&self.control, &Order::Reads { well }).map(drop)
+    }
+
     fn program(&self, program: Program, what: ProgramOrder) -> Result<()> {
         order(&self.control, &Order::Program(program, what)).map(drop)
     }

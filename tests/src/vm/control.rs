@@ -19,6 +19,11 @@ pub enum Order {
         /// Well or not.
         well: bool,
     },
+    /// Whether the service reads what is uploaded to it from now on.
+    Reads {
+        /// Or hangs.
+        well: bool,
+    },
     /// Signal to a program.
     Program(Program, ProgramOrder),
     /// What happens to TCP segments on their way in and out.

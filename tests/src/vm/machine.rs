@@ -259,6 +259,7 @@ fn converse(stream: &UnixStream, machine: &Machine, to_programs: &Sender<ToProgr
 fn obey(order: Order, machine: &Machine, to_programs: &Sender<ToProgram>) -> Result<Answer> {
     match order {
         Order::Health { well } => machine.well.store(well, Ordering::Relaxed),
+        Order::Reads { well } => crate::stream::read_on(well),
         Order::Lines { inbound, outbound } => {
             machine.inbound.lock().unwrap_or_else(PoisonError::into_inner).set(inbound);
             machine.outbound.lock().unwrap_or_else(PoisonError::into_inner).set(outbound);

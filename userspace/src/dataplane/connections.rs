@@ -52,8 +52,8 @@ impl Dataplane {
             .map_err(|source| DataplaneError::kernel("reading CONNECTIONS", source))
     }
 
-    /// Forgets the connections of which this is so. Each is looked at again before it goes: since it was read, its client may
-    /// have used the port again, and what has begun anew must not be forgotten.
+    /// Forgets the connections of which this is so. Each is looked at again, before it goes and when it has gone: since it was
+    /// read, its client may have used the port again, and what has begun anew must not be forgotten.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -62,7 +62,14 @@ impl Dataplane {
         let map = map.fd().as_fd();
         let look = |tuple: &Tuple, connection: &Connection| {
             let still = || sys::lookup(map, tuple).map(|now| now.is_some_and(|now| is_past(&now)));
-            if is_past(connection) && still()? { sys::delete(map, tuple) } else { Ok(()) }
+            if !is_past(connection) || !still()? {
+                return Ok(());
+            }
+            match sys::take(map, tuple)? {
+                // Begun in this very moment: nobody has answered yet.
+                Some(gone) if !is_past(&gone) => sys::put_back(map, tuple, &gone),
+                _ => Ok(()),
+            }
         };
         sys::for_each(map, AT_ONCE, look)
             .map_err(|source| DataplaneError::kernel("forgetting connections", source))

@@ -177,17 +177,41 @@ const LOCK: u64 = 4;
 
 /// What a map whose values have a lock has under a key, as it was at one moment.
 pub(super) fn lookup<K: aya::Pod, V: aya::Pod>(map: impl AsFd, key: &K) -> io::Result<Option<V>> {
+    read(bpf_cmd::BPF_MAP_LOOKUP_ELEM, map, key)
+}
+
+/// The same, and from then on it has nothing there.
+pub(super) fn take<K: aya::Pod, V: aya::Pod>(map: impl AsFd, key: &K) -> io::Result<Option<V>> {
+    read(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key)
+}
+
+fn read<K: aya::Pod, V: aya::Pod>(command: bpf_cmd, map: impl AsFd, key: &K) -> io::Result<Option<V>> {
     let mut value = MaybeUninit::<V>::uninit();
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = std::ptr::from_ref(key) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
     attr.__bindgen_anon_2.flags = LOCK;
-    match bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
+    match bpf(command, &mut attr) {
         // SAFETY: the kernel has written all of it, and it is plain data.
         Ok(_) => Ok(Some(unsafe { value.assume_init() })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Enters a value under a key that the map does not have; success when it has it meanwhile, which stays.
+pub(super) fn put_back<K: aya::Pod, V: aya::Pod>(map: impl AsFd, key: &K, value: &V) -> io::Result<()> {
+    /// BPF_NOEXIST
+    const NOEXIST: u64 = 1;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = map.as_fd().as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = std::ptr::from_ref(value) as u64;
+    attr.__bindgen_anon_2.flags = NOEXIST;
+    match bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

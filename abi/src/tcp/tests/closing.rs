@@ -86,6 +86,12 @@ fn a_row_is_forgotten_when_nobody_speaks_of_it_any_more() {
     assert!(!past(&opening, 62) && past(&opening, 64));
     let open = Wire::open();
     assert!(!past(&open, 24 * 3600), "an idle connection lives");
+    // Unless it was sent something, and no word has come back: its server has given up long ago.
+    let mut deserted = Wire::open();
+    deserted.member(0, say(1, 1).data(100));
+    assert!(!past(&deserted, 3599) && past(&deserted, 3601));
+    deserted.client(say(1, 101));
+    assert!(!past(&deserted, 24 * 3600));
     let mut closed = Wire::open();
     closed.connection.flags |= CLOSED;
     assert!(!past(&closed, 59) && past(&closed, 61));

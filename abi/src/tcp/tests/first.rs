@@ -95,3 +95,24 @@ fn a_primary_that_is_slower_is_heard_again_and_never_reset_for_it() {
     assert_eq!(came.client.map(|heard| (heard.seq, heard.payload)), Some((1, 400)));
     assert_eq!(wire.connection.verdict, Verdict::InSync as u32);
 }
+
+#[test]
+fn an_answer_that_has_become_none_before_it_is_given_is_not_heard() {
+    use crate::tcp::connection::Why;
+    use crate::tcp::from_member::{ANSWER, SUPPRESS};
+    for differs in [true, false] {
+        let mut wire = open();
+        wire.client(say(1, 1).data(10));
+        let segment = wire.of_member(1, say(1, 11).data(50));
+        let mut out = Outcome::default();
+        wire.connection.hear(1, &segment, &wire.scene, &mut out);
+        assert_eq!(out.next, ANSWER);
+        // Meanwhile, on another processor.
+        if differs {
+            wire.connection.judge(Verdict::Diverged, Why::Payload);
+        }
+        assert_eq!(wire.member(0, say(1, 11).data(50)).client.map(|heard| heard.payload), Some(50));
+        wire.connection.answer(1, &segment, &wire.scene, &mut out);
+        assert_eq!(out.how, SUPPRESS, "differs {differs}");
+    }
+}

@@ -124,3 +124,25 @@ fn the_handshake_says_how_far_away_the_client_is() {
         assert_eq!(wire.connection.rtt_ms, rtt);
     }
 }
+
+#[test]
+fn who_guesses_ports_and_no_numbers_spoils_nothing() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(1_000));
+    for slot in [0, 1] {
+        wire.member(slot, say(1, 1_001).data(500));
+    }
+    wire.client(say(1_001, 101));
+    let before = wire.connection.client;
+    let offered = wire.connection.out.right.wrapping_sub(C);
+    // Ahead of what the client may send, or all old, with an acknowledgement, a clock and an end that nobody has had.
+    for seq in [offered + 1, offered + 1_000, 1 << 29, 1u32.wrapping_sub(5_000)] {
+        wire.client(say(seq, 501).data(10).at(1 << 30).with(super::super::segment::FIN));
+        assert_eq!(wire.connection.client, before, "{seq:#x}");
+    }
+    assert_ne!(wire.connection.flags & crate::tcp::connection::UNHEARD, 0, "the old one may be the client's");
+    // Its last word, and one byte that probes a closed window, are the client's.
+    wire.client(say(offered, 501).data(1));
+    assert_eq!(wire.connection.client.nxt.wrapping_sub(C), offered + 1);
+    assert_eq!(wire.connection.client.ack.wrapping_sub(M[1]), 501);
+}

@@ -186,8 +186,8 @@ impl Wire {
         edit.sack
     }
 
-    /// A member says something.
-    fn member(&mut self, slot: u32, say: Say) -> Came {
+    /// A segment of a member's.
+    fn of_member(&self, slot: u32, say: Say) -> Segment {
         let m = slot as usize;
         let say = Say { sack: say.sack.map(|edges| edges.map(|edge| edge.wrapping_add(C))), ..say };
         let header = header(
@@ -196,7 +196,13 @@ impl Wire {
             &say,
             [T[m].wrapping_add(say.stamp), 7],
         );
-        let segment = Self::read(&header, say.payload);
+        Self::read(&header, say.payload)
+    }
+
+    /// A member says something.
+    fn member(&mut self, slot: u32, say: Say) -> Came {
+        let m = slot as usize;
+        let segment = self.of_member(slot, say);
         let mut out = Outcome::default();
         self.connection.from_member(slot, &segment, &self.scene, &mut out);
         if out.how == PASS && segment.has(SYN) {

@@ -209,3 +209,63 @@ fn a_syn_ack_that_is_repeated_carries_the_first_ones_timestamp() {
     wire.connection.from_member(0, &Wire::read(&again, 0), &wire.scene, &mut out);
     assert_eq!((out.how, out.edit.seq, out.edit.stamps[0]), (EDIT, M[0], T[0]));
 }
+
+#[test]
+fn a_port_whose_connection_the_servers_have_forgotten_begins_anew() {
+    for order in [[0, 1], [1, 0]] {
+        let mut wire = Wire::open();
+        let syn = Segment { seq: C.wrapping_add(70_000), flags: SYN, ..Segment::default() };
+        assert!(!wire.connection.is_begun_anew_by(&syn, &wire.scene), "it may live");
+        for slot in order {
+            // With a number of its own, to the new SYN.
+            assert_eq!(wire.member(slot, say(900, 70_001).with(SYN)).client, None, "slot {slot}");
+        }
+        assert!(wire.connection.is_begun_anew_by(&syn, &wire.scene), "its repetition is the first one");
+    }
+}
+
+#[test]
+fn a_standby_that_has_forgotten_a_connection_cannot_go_on_with_it() {
+    let mut wire = Wire::open();
+    assert_eq!(wire.member(1, say(900, 70_001).with(SYN)).client, None);
+    assert_eq!(verdict(&wire), (Verdict::Diverged as u32, Why::Reset as u32));
+    // The primary challenges the SYN, and lives on.
+    assert!(wire.member(0, say(1, 1)).client.is_some());
+    assert_eq!(wire.connection.flags & crate::tcp::connection::CLOSED, 0);
+}
+
+#[test]
+fn a_standby_that_refuses_is_not_waited_for() {
+    use crate::tcp::segment::{ACK, RST};
+    let refusal = Say { flags: RST | ACK, ..say(0, 1) };
+    // The refusal first.
+    let mut wire = Wire::new();
+    wire.syn();
+    assert_eq!(wire.member(1, refusal), Came { client: None, told: None, news: 0 });
+    assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some());
+    assert_eq!(verdict(&wire), (Verdict::Unprotected as u32, Why::NoHandshake as u32));
+    // The other way round: the speaker is asked once more for what was held.
+    let mut wire = Wire::new();
+    wire.syn();
+    assert_eq!(wire.member(0, say(0, 1).with(SYN)).client, None);
+    let (slot, asked) = wire.member(1, refusal).told.expect("asked");
+    assert_eq!((slot, asked.seq, asked.flags), (0, 0, SYN));
+    assert!(wire.member(0, say(0, 1).with(SYN)).client.is_some());
+    assert_eq!(wire.client(say(1, 1))[1], None, "it has none");
+    // Of somebody who has asked before, no.
+    let mut wire = Wire::new();
+    wire.syn();
+    wire.member(1, Say { ack: 77, ..refusal });
+    assert_eq!(verdict(&wire), (Verdict::Opening as u32, Why::Well as u32));
+}
+
+#[test]
+fn a_syn_ack_that_is_repeated_offers_no_more_than_the_first_one() {
+    let mut wire = Wire::new();
+    wire.syn();
+    let large = Say { window: 20_000, ..say(0, 1).with(SYN) };
+    assert_eq!(wire.member(0, large).client, None);
+    assert_eq!(wire.member(1, say(0, 1).with(SYN)).client.map(|heard| heard.window), Some(500));
+    let again = wire.member(0, large).client.expect("the client has not answered");
+    assert_eq!((again.seq, again.window), (0, 500));
+}

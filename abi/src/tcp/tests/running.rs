@@ -1,7 +1,7 @@
 //! Data, acknowledgements, and the turn.
 
 use super::*;
-use crate::tcp::connection::{Verdict, Why};
+use crate::tcp::connection::{GATE_OPEN, Verdict, Why};
 use crate::tcp::from_member::{CLOSED_AGAIN, LATE, OPENED};
 use crate::tcp::nudge::Nudge;
 use crate::tcp::segment::{CWR, RST};
@@ -99,6 +99,21 @@ fn the_gate_closes_again_when_the_standby_has_caught_up() {
     wire.client(say(101, 1).data(10));
     assert_eq!(wire.member(0, say(1, 111)).client, None, "waits again");
     assert!(wire.connection.survives(1, &wire.scene));
+}
+
+#[test]
+fn nobody_is_told_of_a_gate_at_which_nobody_waits() {
+    for (gate, protect) in [(0, 1), (1, 0)] {
+        let mut wire = Wire::open();
+        (wire.scene.gate, wire.scene.protect) = (gate, protect);
+        wire.client(say(1, 1).data(100));
+        wire.member(0, say(1, 101));
+        wire.pass(11_000_000);
+        assert_eq!(wire.member(0, say(1, 101)).news & OPENED, 0);
+        assert!(wire.connection.has(GATE_OPEN), "nor will anybody wait until it has caught up");
+        let closed = wire.member(1, say(1, 101)).news & CLOSED_AGAIN;
+        assert_eq!((closed != 0, wire.connection.has(GATE_OPEN)), (gate != 0, false));
+    }
 }
 
 #[test]
@@ -252,4 +267,47 @@ fn a_successor_is_not_told_of_blocks_that_only_the_dead_one_has_sent() {
     assert_eq!(wire.sacks_for(1, sack), crate::tcp::edit::SACK_DROP);
     wire.member(1, say(1, 1).data(200));
     assert_eq!(wire.sacks_for(1, sack), crate::tcp::edit::SACK_KEEP);
+}
+
+#[test]
+fn a_standby_that_asks_may_give_the_end_of_an_answer_that_the_client_has() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(1, say(1, 101));
+    wire.member(0, say(1, 101).data(50));
+    // Less than a unit of the client's window.
+    assert_eq!(wire.client(say(101, 51))[1].expect("hears").window, 0);
+    let (_, told) = wire.member(1, say(0, 101)).told.expect("it asks");
+    assert_eq!(told.window, 0, "the client may be waiting for an answer");
+    wire.pass(10_000_000_001);
+    let (_, told) = wire.member(1, say(0, 101)).told.expect("it asks");
+    assert_eq!(told.window, 1);
+    // Not while the primary has said more, which may be on its way.
+    wire.member(0, say(51, 101).data(50));
+    let (_, told) = wire.member(1, say(0, 101)).told.expect("it asks");
+    assert_eq!(told.window, 0);
+}
+
+#[test]
+fn who_has_read_the_role_word_before_a_failover_does_not_undo_it() {
+    let word = |epoch, slot| RoleWord::new(Epoch(epoch), slot).with_held(true);
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    let before = wire.scene;
+    // Over: the new speaker has all, acknowledges it, and the old one has not.
+    (wire.scene.speaker, wire.scene.protect) = (1, 0);
+    let now = || (word(2, Slot::One), 0);
+    assert!(!wire.connection.turns_back(&wire.scene, now), "the first one to notice turns it");
+    assert_eq!(wire.member(1, say(1, 101)).client.map(|heard| heard.ack), Some(101));
+    assert!(wire.connection.turns_back(&before, now));
+    assert!(!wire.connection.turns_back(&wire.scene, || unreachable!("nothing turns")));
+    // By the kernel's latch, and when it is undone by a controller.
+    assert!(wire.connection.turns_back(&before, || (word(1, Slot::Zero), 1)));
+    assert!(!wire.connection.turns_back(&before, || (word(3, Slot::Zero), 1)), "back indeed");
+    // A planned change has its own way.
+    assert!(!wire.connection.turns_back(&before, || (word(2, Slot::One).with_handover(true), 0)));
+    assert!(!wire.connection.turns_back(&Scene { handover: 1, ..before }, now));
+    // What would come of it.
+    wire.connection.turn(&before);
+    assert_eq!(wire.connection.verdict, Verdict::Lost as u32);
 }

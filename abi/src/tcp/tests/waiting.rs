@@ -73,6 +73,7 @@ fn without_a_standby_nothing_waits() {
 /// client's last acknowledgement.
 fn downloaded(bytes: u32) -> (Wire, Heard) {
     let mut wire = Wire::open();
+    wire.member(1, say(1, 1));
     let mut heard = None;
     let mut at = 1;
     while at < bytes {
@@ -88,7 +89,7 @@ fn a_speaker_far_ahead_is_stopped_until_the_standby_has_followed() {
     let (_, told) = downloaded(AHEAD - 64_000);
     assert_eq!(told.window, 500, "not far enough");
     let (mut wire, told) = downloaded(AHEAD + 64_000);
-    assert_eq!(told.window, 0);
+    assert_eq!(told.window, 1, "too little for a segment");
     let mut at = 1;
     let spoken = loop {
         let came = wire.member(1, say(at, 1).data(16_000));
@@ -106,7 +107,7 @@ fn a_speaker_far_ahead_is_stopped_until_the_standby_has_followed() {
 #[test]
 fn a_standby_that_stands_still_stops_nobody_for_long() {
     let (mut wire, told) = downloaded(AHEAD + 64_000);
-    assert_eq!((told.window, wire.connection.flags & QUEUED), (0, QUEUED));
+    assert_eq!((told.window, wire.connection.flags & QUEUED), (1, QUEUED));
     wire.pass(LIMIT - 1);
     assert_eq!(wire.look().0, AGAIN);
     wire.pass(1);
@@ -127,6 +128,75 @@ fn a_stopped_speaker_for_whom_there_was_no_room_in_the_queue_asks_again() {
     let mut edit = Edit::default();
     let segment = wire.of_client(say(1, AHEAD));
     assert_eq!(wire.connection.to_member(0, &segment, &wire.scene, &mut edit), EDITED_LATE);
-    assert_eq!((edit.window, wire.connection.flags & QUEUED), (0, QUEUED));
+    assert_eq!((edit.window, wire.connection.flags & QUEUED), (1, QUEUED));
     assert_eq!(wire.connection.to_member(0, &segment, &wire.scene, &mut edit), EDITED, "it stands there");
+}
+
+#[test]
+fn a_window_of_large_units_is_closed_altogether() {
+    let (mut wire, _) = downloaded(AHEAD + 64_000);
+    wire.connection.client.wscale = 14;
+    assert_eq!(wire.client(say(1, AHEAD))[0].expect("hears").window, 0);
+}
+
+/// The client has sent 64,000 bytes, which both members have; of the standby's nothing has been read.
+fn unread() -> Wire {
+    let mut wire = Wire::open();
+    wire.member(0, say(1, 1));
+    wire.member(1, say(1, 1));
+    wire.client(say(1, 1).data(64_000));
+    let full = Say { window: 0, ..say(1, 64_001) };
+    wire.member(1, full);
+    let heard = wire.member(0, say(1, 64_001)).client.expect("both have it");
+    assert_eq!((heard.ack, heard.window), (64_001, 0), "as fast as the slower one reads");
+    wire
+}
+
+#[test]
+fn a_standby_whose_service_does_not_read_stops_nobody_for_ever() {
+    let mut wire = unread();
+    let full = Say { window: 0, ..say(1, 64_001) };
+    wire.pass(1_000_000_000);
+    wire.client(say(64_000, 1));
+    assert_eq!(wire.member(1, full).news & OPENED, 0);
+    assert_eq!(wire.look().0, AGAIN);
+    wire.pass(LIMIT);
+    let (what, told, news) = wire.look();
+    assert_eq!((what, told.map(|(_, ack)| ack), news), (TELL, Some(64_001), OPENED));
+    // It sends on; of that the standby has nothing, and is late like any other.
+    wire.client(say(64_001, 1).data(1_000));
+    assert!(wire.member(1, full).client.is_none());
+    wire.member(0, say(1, 65_001));
+    wire.pass(LIMIT);
+    assert_eq!(wire.member(0, say(1, 65_001)).client.map(|heard| heard.ack), Some(65_001));
+}
+
+#[test]
+fn a_standby_whose_service_reads_slowly_is_waited_for() {
+    let mut wire = unread();
+    for second in 1..10 {
+        wire.pass(900_000_000);
+        // It has read enough for a few segments, and no more.
+        let at = 64_001 + 5_000 * (second - 1);
+        let room = Say { window: 40, ..say(1, at) };
+        assert_eq!(wire.member(1, room).news & OPENED, 0, "{second}");
+        wire.client(say(at, 1).data(5_000));
+        wire.member(0, say(1, at + 5_000));
+        wire.pass(LIMIT - 1);
+        assert_eq!(wire.member(1, Say { window: 0, ..say(1, at + 5_000) }).news & OPENED, 0, "{second}");
+    }
+}
+
+#[test]
+fn a_standby_that_lacks_bytes_has_no_longer_because_its_window_was_closed() {
+    let mut wire = unread();
+    wire.pass(900_000_000);
+    let full = Say { window: 0, ..say(1, 64_001) };
+    // A byte beyond, as a probe may be.
+    wire.client(say(64_001, 1).data(1));
+    assert_eq!(wire.member(0, say(1, 64_002)).news & OPENED, 0, "only now it lacks something");
+    wire.pass(LIMIT - 1);
+    assert_eq!(wire.member(1, full).news & OPENED, 0);
+    wire.pass(1);
+    assert_eq!(wire.member(1, full).news & OPENED, OPENED);
 }

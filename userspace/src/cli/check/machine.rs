@@ -30,10 +30,22 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
 
 fn kernel() -> Finding {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    judge_kernel(release.trim())
+    // Only there with PREEMPT_RT, and then it says 1.
+    let realtime = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|flag| flag.trim() == "1");
+    judge_kernel(release.trim(), realtime)
 }
 
-fn judge_kernel(release: &str) -> Finding {
+fn judge_kernel(release: &str, realtime: bool) -> Finding {
+    if realtime {
+        // There a program can be interrupted by another one on its processor, and what it has in a per-CPU map is not its own.
+        return Finding::fail(
+            "kernel",
+            format!(
+                "{release} is built with PREEMPT_RT, where the programs of a processor get into each other's way"
+            ),
+            "boot the distribution's ordinary kernel; heartbeats need no real-time one",
+        );
+    }
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     let version = numbers.next().zip(numbers.next());
@@ -136,7 +148,8 @@ mod tests {
             ("5.10.0-8-amd64", Level::Fail),
             ("", Level::Warn),
         ] {
-            assert_eq!(judge_kernel(release).level, level, "{release}");
+            assert_eq!(judge_kernel(release, false).level, level, "{release}");
+            assert_eq!(judge_kernel(release, true).level, Level::Fail, "{release}");
         }
     }
 
