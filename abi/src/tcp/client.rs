@@ -125,13 +125,12 @@ impl Connection {
         }
     }
 
-    /// Whether the client must be gone: a server that has sent it something, or its end, gives up much sooner if nothing comes back
+    /// Whether the client must be gone: a server that has sent it something, be it its end, gives up much sooner if nothing comes back
     /// (`tcp_retries2`, some 15 minutes), and does not always say so.
     #[inline(always)]
     #[must_use]
     pub const fn is_deserted(&self, scene: &Scene) -> bool {
-        (after(self.out.nxt, self.client.ack) || self.flags & OUT_FIN != 0)
-            && scene.now_ns.saturating_sub(self.heard_ns) > 3600 * SECOND
+        after(self.out.nxt, self.client.ack) && scene.now_ns.saturating_sub(self.heard_ns) > 3600 * SECOND
     }
 
     /// Both sides have closed, and each knows of the other's.

@@ -433,6 +433,13 @@ impl Connection {
         }
     }
 
+    /// Whether it waits for the members' SYN-ACKs, and for both.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_only_begun(&self) -> bool {
+        self.flags & HAS_BASE == 0 && self.verdict == Verdict::Opening as u32
+    }
+
     /// A member's half.
     #[inline(always)]
     #[must_use]

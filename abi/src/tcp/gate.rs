@@ -14,8 +14,8 @@ const LATE_CLOSE: u64 = 10;
 const RESENT: u64 = 3;
 
 /// So much longer than one that does not receive, a standby is waited for that receives and whose service does not read: it may
-/// merely be slower, and what is sent to it all the same it cannot keep.
-const UNREAD: u64 = 1_000_000_000;
+/// merely be slower, or both services pause, and what is sent to it all the same it cannot keep.
+const UNREAD: u64 = 15_000_000_000;
 
 /// Windows that differ by less than this are alike, and a client with less than this to send stands still, bytes.
 const LITTLE: u32 = 8192;

@@ -25,7 +25,8 @@ impl Connection {
                 return;
             }
         }
-        if has_base != 0 && segment.ack != self.client.isn.wrapping_add(1) {
+        let known = self.half(slot).flags & SYN_ACK != 0 && self.half(slot).isn == segment.seq;
+        if has_base != 0 && !known && segment.ack != self.client.isn.wrapping_add(1) {
             // To another SYN of this port: the member has nothing of this connection any more.
             if speaks {
                 // The client asks again within a second, which then begins anew.

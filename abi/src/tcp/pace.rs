@@ -51,8 +51,10 @@ impl Connection {
             && self.flags & GATE_OPEN == 0
             && scene.now_ns.saturating_sub(self.stopped_ns) >= scene.lag_limit_ns
         {
+            if self.is_gated(scene) {
+                out.news |= OPENED;
+            }
             self.flags |= GATE_OPEN;
-            out.news |= OPENED;
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::tcp::seq::{after, later};
 const TOO_LITTLE: u32 = 9;
 
 /// A client that says nothing for so long waits for nothing that it would ask for again.
-const SILENT: u64 = 10_000_000_000;
+const SILENT: u64 = 2_000_000_000;
 
 /// The member gets the segment as it is.
 pub const AS_IS: u32 = 0;
@@ -72,8 +72,10 @@ impl Connection {
                 late = begins;
                 if stop {
                     // Rather one than zero, where that is too little for a segment as well: if it is overtaken by the word to go on,
-                    // a zero would stop the member once more (`tcp_may_update_window` since Linux 6.6).
-                    edit.window = (edit.window != 0 && self.client.wscale <= TOO_LITTLE) as u32;
+                    // a zero would stop the member once more (`tcp_may_update_window` since Linux 6.6). Not with a request, whose
+                    // answer may be as little, and which is old then.
+                    edit.window =
+                        (edit.window != 0 && segment.payload == 0 && self.client.wscale <= TOO_LITTLE) as u32;
                 }
             }
             edit.sack_add = offset;

@@ -124,6 +124,11 @@ fn answer(connection: *mut Connection, slot: u32, scratch: &mut Scratch) {
 #[inline(never)]
 fn tells(connection: *mut Connection, scratch: &mut Scratch) {
     locked(connection, |connection| {
+        if connection.is_only_begun() {
+            // By the client, meanwhile: there is nothing to say yet.
+            scratch.outcome.tell_slot = NOBODY;
+            return;
+        }
         connection.tell(scratch.outcome.tell_slot, &scratch.scene, &mut scratch.outcome.tell);
     });
 }

@@ -156,7 +156,7 @@ fn unread() -> Wire {
 fn a_standby_whose_service_does_not_read_stops_nobody_for_ever() {
     let mut wire = unread();
     let full = Say { window: 0, ..say(1, 64_001) };
-    wire.pass(1_000_000_000);
+    wire.pass(15_000_000_000);
     wire.client(say(64_000, 1));
     assert_eq!(wire.member(1, full).news & OPENED, 0);
     assert_eq!(wire.look().0, AGAIN);
@@ -175,7 +175,7 @@ fn a_standby_whose_service_does_not_read_stops_nobody_for_ever() {
 fn a_standby_whose_service_reads_slowly_is_waited_for() {
     let mut wire = unread();
     for second in 1..10 {
-        wire.pass(900_000_000);
+        wire.pass(14_000_000_000);
         // It has read enough for a few segments, and no more.
         let at = 64_001 + 5_000 * (second - 1);
         let room = Say { window: 40, ..say(1, at) };
@@ -199,4 +199,12 @@ fn a_standby_that_lacks_bytes_has_no_longer_because_its_window_was_closed() {
     assert_eq!(wire.member(1, full).news & OPENED, 0);
     wire.pass(1);
     assert_eq!(wire.member(1, full).news & OPENED, OPENED);
+}
+
+#[test]
+fn a_speaker_that_gives_small_answers_is_stopped_as_well() {
+    let (mut wire, told) = downloaded(AHEAD + 64_000);
+    assert_eq!(told.window, 1);
+    let at = wire.connection.client.ack.wrapping_sub(M[1]);
+    assert_eq!(wire.client(say(1, at).data(10))[0].expect("hears").window, 0, "an answer may be one unit");
 }

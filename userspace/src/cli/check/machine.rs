@@ -30,9 +30,8 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
 
 fn kernel() -> Finding {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // Only there with PREEMPT_RT, and then it says 1.
-    let realtime = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|flag| flag.trim() == "1");
-    judge_kernel(release.trim(), realtime)
+    let build = std::fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
+    judge_kernel(release.trim(), build.contains("PREEMPT_RT"))
 }
 
 fn judge_kernel(release: &str, realtime: bool) -> Finding {
