@@ -117,9 +117,9 @@ fn of_an_answer_lost_with_its_primary_nothing_of_the_other_one_is_heard() -> Res
         // The answer, the first on this connection, is lost, and the primary dies before it can say it again.
         lab.set_lines(Faults::NONE, Faults { lost: 1000, ..Faults::NONE })?;
         client.write_all(b"RAND 9000\n")?;
-        let port = client.local_addr()?.port();
+        let local = client.local_addr()?;
         wait_until("the primary to have answered", SOON, || {
-            let row = rows(&lab).ok().and_then(|rows| rows.get(&port).map(|(_, row)| *row));
+            let row = rows(&lab).ok().and_then(|rows| rows.get(&local).map(|(_, row)| *row));
             row.is_some_and(|row| row.out.nxt.wrapping_sub(row.half[row.base as usize & 1].isn) == 9001)
         })?;
         lab.primary()?.kill()?;

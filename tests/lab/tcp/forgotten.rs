@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
+use hotpair_abi::is_v4_key;
 use hotpair_abi::maps::Tuple;
 use hotpair_abi::tcp::connection::{CLOSED, Connection, RST_SEEN};
 use hotpair_tests::lab::Lab;
@@ -26,26 +27,25 @@ fn table(lab: &Lab) -> Result<HashMap<MapData, Tuple, Connection>> {
     Ok(HashMap::try_from(Map::HashMap(MapData::from_pin(pin)?))?)
 }
 
-/// Its rows, by the client's port.
-pub(crate) fn rows(lab: &Lab) -> Result<BTreeMap<u16, (Tuple, Connection)>> {
+/// Its rows, by the client's address and port: the same port may be used over IPv4 and over IPv6.
+pub(crate) fn rows(lab: &Lab) -> Result<BTreeMap<SocketAddr, (Tuple, Connection)>> {
     let rows = table(lab)?.iter().collect::<Result<Vec<_>, _>>()?;
-    let port = |tuple: &Tuple| {
-        let [a, b, ..] = tuple.ports.to_ne_bytes();
-        u16::from_be_bytes([a, b])
-    };
-    Ok(rows.into_iter().map(|(tuple, row)| (port(&tuple), (tuple, row))).collect())
+    Ok(rows.into_iter().map(|(tuple, row)| (client(&tuple), (tuple, row))).collect())
+}
+
+fn client(tuple: &Tuple) -> SocketAddr {
+    let [a, b, ..] = tuple.ports.to_ne_bytes();
+    let key = tuple.remote.bytes();
+    let ip = if is_v4_key(&key) { [key[12], key[13], key[14], key[15]].into() } else { key.into() };
+    SocketAddr::new(ip, u16::from_be_bytes([a, b]))
 }
 
 /// Lets it be so long ago that this client was heard.
-fn age(lab: &Lab, port: u16) -> Result<()> {
-    let (tuple, mut row) = *rows(lab)?.get(&port).context("no such row")?;
+fn age(lab: &Lab, client: SocketAddr) -> Result<()> {
+    let (tuple, mut row) = *rows(lab)?.get(&client).context("no such row")?;
     row.heard_ns =
         row.heard_ns.checked_sub(LONG.as_nanos() as u64).context("this machine has just started")?;
     table(lab)?.insert(tuple, row, 0).context("writing a row")
-}
-
-fn port(conversation: &Conversation) -> Result<u16> {
-    Ok(conversation.local()?.port())
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn the_row_of_a_connection_that_is_long_over_vanishes_and_no_other_does() -> Res
     for v6 in [false, true, false] {
         let mut conversation = open(&lab, v6)?;
         conversation.increment()?;
-        over.push(port(&conversation)?);
+        over.push(conversation.local()?);
     }
     let mut lasting = [open(&lab, false)?, open(&lab, true)?];
     for conversation in &mut lasting {
@@ -65,20 +65,20 @@ fn the_row_of_a_connection_that_is_long_over_vanishes_and_no_other_does() -> Res
     wait_for("both sides to have closed", Duration::from_secs(10), || {
         let rows = rows(&lab)?;
         ensure!(rows.len() == 5, "{rows:?}");
-        ensure!(over.iter().all(|port| rows[port].1.flags & CLOSED != 0), "{rows:?}");
+        ensure!(over.iter().all(|client| rows[client].1.flags & CLOSED != 0), "{rows:?}");
         Ok(())
     })?;
     let recent = over.pop().context("the last one")?;
-    for port in &over {
-        age(&lab, *port)?;
+    for client in &over {
+        age(&lab, *client)?;
     }
     // One that lives may be silent for days.
-    age(&lab, port(&lasting[0])?)?;
+    age(&lab, lasting[0].local()?)?;
     wait_until("the rows to vanish", Duration::from_secs(20), || {
-        rows(&lab).is_ok_and(|rows| over.iter().all(|port| !rows.contains_key(port)))
+        rows(&lab).is_ok_and(|rows| over.iter().all(|client| !rows.contains_key(client)))
     })?;
-    let left: Vec<u16> = rows(&lab)?.into_keys().collect();
-    let mut expected = vec![recent, port(&lasting[0])?, port(&lasting[1])?];
+    let left: Vec<SocketAddr> = rows(&lab)?.into_keys().collect();
+    let mut expected = vec![recent, lasting[0].local()?, lasting[1].local()?];
     expected.sort_unstable();
     ensure!(left == expected, "{left:?} is left, and not {expected:?}");
     lasting.iter_mut().try_for_each(Conversation::increment)
@@ -100,7 +100,7 @@ fn a_port_whose_connection_the_primary_has_forgotten_can_be_used_again() -> Resu
         lab.set_lines(DEAD, DEAD)?;
         gone.vanish()?;
         wait_for("its server to give up", Duration::from_secs(10), || {
-            let (_, row) = *rows(&lab)?.get(&from.port()).context("no such row")?;
+            let (_, row) = *rows(&lab)?.get(&from).context("no such row")?;
             ensure!(row.half(row.speaker).flags & RST_SEEN != 0, "{row:?}");
             ensure!(row.flags & CLOSED == 0, "over, and everybody knows: {row:?}");
             Ok(())

@@ -1,6 +1,7 @@
 //! Downloads, uploads and requests through a failover over lines that lose, double and delay segments, and with clients
 //! of all kinds.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ fn counters(lab: &Lab) -> String {
 }
 
 /// That the members' numbers, clocks and windows are not the same on these connections: else nothing had to be translated.
-fn apart(lab: &Lab, case: &Case, ports: &[u16]) -> Result<()> {
+fn apart(lab: &Lab, case: &Case, clients: &[SocketAddr]) -> Result<()> {
     /// Both kernels would number alike but for the time between their SYN-ACKs, in units of 64 ns (`secure_tcp_seq`): that
     /// is a second.
     const SECOND: u32 = 1 << 24;
@@ -158,8 +159,8 @@ fn apart(lab: &Lab, case: &Case, ports: &[u16]) -> Result<()> {
     const CLOCK: u32 = 10_000;
     let rows = super::forgotten::rows(lab)?;
     let mut far = 0;
-    for port in ports {
-        let (tuple, row) = rows.get(port).context("no such row")?;
+    for client in clients {
+        let (tuple, row) = rows.get(client).context("no such row")?;
         let [a, b] = &row.half;
         let answered = [a, b].iter().all(|half| half.flags & SYN_ACK != 0);
         ensure!(answered && row.flags & CLOSED == 0, "not both have it: {tuple:?}");
@@ -179,7 +180,7 @@ fn apart(lab: &Lab, case: &Case, ports: &[u16]) -> Result<()> {
         }
     }
     // A SYN cookie may happen to be near.
-    ensure!(2 * far > ports.len(), "of {} connections both number {far} far apart", ports.len());
+    ensure!(2 * far > clients.len(), "of {} connections both number {far} far apart", clients.len());
     Ok(())
 }
 
@@ -199,16 +200,16 @@ fn one_case(lab: &Lab, case: &Case, dice: &mut Dice) -> Result<()> {
     let open = |what: &str, v6| -> Result<(String, Conversation)> {
         Ok((format!("{what} over IPv{}, {}", if v6 { 6 } else { 4 }, case.name), super::open(lab, v6)?))
     };
-    let (mut clients, mut ports) = (Vec::new(), Vec::new());
+    let (mut clients, mut locals) = (Vec::new(), Vec::new());
     for v6 in [false, true] {
         let (name, conversation) = open("download", v6)?;
-        ports.push(conversation.local()?.port());
+        locals.push(conversation.local()?);
         clients.push(Busy::start(&name, conversation, |c| c.download(512 << 10)));
         let (name, conversation) = open("upload", v6)?;
-        ports.push(conversation.local()?.port());
+        locals.push(conversation.local()?);
         clients.push(Busy::start(&name, conversation, |c| c.upload(512 << 10)));
         let (name, conversation) = open("requests", v6)?;
-        ports.push(conversation.local()?.port());
+        locals.push(conversation.local()?);
         clients.push(Busy::start(&name, conversation, Conversation::increment));
     }
     // Only now: a standby that misses the handshake has tests of its own.
@@ -218,7 +219,7 @@ fn one_case(lab: &Lab, case: &Case, dice: &mut Dice) -> Result<()> {
     for client in &clients {
         client.goes_on(2)?;
     }
-    apart(lab, case, &ports)?;
+    apart(lab, case, &locals)?;
     dice.wait(100);
     kill_primary(lab)?;
     for client in &clients {
