@@ -1,10 +1,11 @@
 //! What a segment of the client changes.
 
 use crate::tcp::connection::{
-    ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, MAX_RTT_MS, OUT_FIN, Scene, UNHEARD, Verdict,
+    ANSWERED, CLIENT_FIN, CLOSED, Connection, HAS_BASE, MAX_RTT_MS, OUT_FIN, Scene, UNHEARD,
 };
 use crate::tcp::segment::{ACK, FIN, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
+use crate::tcp::verdict::Verdict;
 
 /// How far behind the connection a segment may be and still be of it: the largest window (RFC 7323 section 2.3).
 const LARGEST_WINDOW: u32 = 1 << 30;

@@ -7,12 +7,12 @@
 use crate::count::Counter;
 use crate::tcp::connection::{
     CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, SYN_ACK, Scene, UNHEARD,
-    Verdict, Why,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, FIN, PSH, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
+use crate::tcp::verdict::{Verdict, Why};
 
 /// The segment ends here.
 pub const SUPPRESS: u32 = 0;

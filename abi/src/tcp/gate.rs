@@ -1,10 +1,11 @@
 //! The gate: what the client is told to have arrived has arrived at both members, unless the standby is too late with it.
 
-use crate::tcp::connection::{Connection, GATE_OPEN, HELD, SHUT, Scene, Verdict};
+use crate::tcp::connection::{Connection, GATE_OPEN, HELD, SHUT, Scene};
 use crate::tcp::from_member::{CLOSED_AGAIN, OPENED, Outcome};
 use crate::tcp::pace::AHEAD;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{after, earlier, later};
+use crate::tcp::verdict::Verdict;
 
 /// A FIN or RST waits for a standby that is late with the connection so many times the lag limit, and no longer: it may
 /// never catch up.

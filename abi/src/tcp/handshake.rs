@@ -3,10 +3,10 @@
 use crate::count::Counter;
 use crate::tcp::connection::{
     ANSWERED, CLOSED, Connection, HALF_SCALED, HALF_STAMPS, HAS_BASE, SACKED, SCALED, STAMPS, SYN_ACK, Scene,
-    Verdict, Why,
 };
 use crate::tcp::from_member::{EDIT, Outcome, PASS, SUPPRESS};
 use crate::tcp::segment::{NO_SCALE, Segment};
+use crate::tcp::verdict::{Verdict, Why};
 
 /// So long a standby has for its SYN-ACK: half of what the others wait for before they repeat theirs (RFC 6298 section 2).
 const HANDSHAKE: u64 = 500_000_000;

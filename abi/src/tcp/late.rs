@@ -2,11 +2,12 @@
 //! given its own, and a standby that stands still gives none. Whoever began to wait is looked at again after the lag
 //! limit, on the occasion of any heartbeat.
 
-use crate::tcp::connection::{CLOSED, Connection, HAS_BASE, QUEUED, STAMPS, Scene, Verdict};
+use crate::tcp::connection::{CLOSED, Connection, HAS_BASE, QUEUED, STAMPS, Scene};
 use crate::tcp::from_member::{LATE, Outcome};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::ACK;
 use crate::tcp::seq::{after, later};
+use crate::tcp::verdict::Verdict;
 
 /// [`Connection::look_again`]: nothing waits any more.
 pub const DONE: u32 = 0;

@@ -29,6 +29,7 @@ pub mod segment;
 pub mod seq;
 pub mod stream;
 pub mod to_member;
+pub mod verdict;
 
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,11 @@
 //! The controller says it when it has made another member the speaker; where the kernel's latch has, the data plane says it,
 //! and a controller that comes later says it once more, which changes nothing.
 
-use crate::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, STAMPS, Scene, Verdict};
+use crate::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, STAMPS, Scene};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, RST};
 use crate::tcp::seq::{after, later};
+use crate::tcp::verdict::Verdict;
 
 /// What is sent for one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,10 +6,11 @@
 //! no SACK blocks. Everything else is looked at by `to_guest` itself, copy by copy.
 
 use crate::ABI_VERSION;
-use crate::tcp::connection::{Connection, Scene, Verdict};
+use crate::tcp::connection::{Connection, Scene};
 use crate::tcp::edit::{Edit, checksum_after};
 use crate::tcp::segment::{ACK, CWR, RST, SHORTEST, SYN, Segment, USUAL};
 use crate::tcp::to_member::{AS_IS, NOT_FOR_IT};
+use crate::tcp::verdict::Verdict;
 
 /// [`Connection::to_copy`]: nothing that could be planned.
 pub const UNPLANNED: u32 = 4;

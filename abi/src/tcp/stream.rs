@@ -10,9 +10,10 @@
 //! The sum is Fletcher's with 64-bit words, modulo 2^64: it notices any change of one word, and words in another order. It
 //! is meant for members that differ by themselves, not for somebody who makes two streams with equal sums on purpose.
 
-use crate::tcp::connection::{COMPARED, Connection, FAR, HELD, Scene, Verdict, Why};
+use crate::tcp::connection::{COMPARED, Connection, FAR, HELD, Scene};
 use crate::tcp::segment::{RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
+use crate::tcp::verdict::{Verdict, Why};
 
 /// Bytes that are summed in one step, at most.
 pub const STEP: u32 = 4096;

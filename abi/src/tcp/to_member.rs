@@ -5,13 +5,12 @@
 //! the one segment that opens its window at a takeover makes it go on at once, be it with an answer that it has had
 //! ready for a second or with the middle of a download.
 
-use crate::tcp::connection::{
-    ANSWERED, Connection, FIN_SEEN, HAS_BASE, RST_SEEN, STAMPS, SYN_ACK, Scene, Verdict,
-};
+use crate::tcp::connection::{ANSWERED, Connection, FIN_SEEN, HAS_BASE, RST_SEEN, STAMPS, SYN_ACK, Scene};
 use crate::tcp::edit::{Edit, SACK_ADD, SACK_DROP};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, CWR, PSH, RST, SYN, Segment};
 use crate::tcp::seq::{after, later};
+use crate::tcp::verdict::Verdict;
 
 /// Up to this shift, one unit of the client's window is less than any segment that is worth sending.
 const TOO_LITTLE: u32 = 9;

@@ -1,6 +1,7 @@
 //! The end of a story: no more is lost, and nobody may hang.
 
-use hotpair_abi::tcp::connection::{CLOSED, HELD, RST_SEEN, Verdict};
+use hotpair_abi::tcp::connection::{CLOSED, HELD, RST_SEEN};
+use hotpair_abi::tcp::verdict::Verdict;
 
 use super::endpoint::{Endpoint, State};
 use super::story::{MS, Story, Way};

@@ -1,10 +1,9 @@
 //! What must hold at every moment of a story, said by what the client and the members themselves know.
 
-use hotpair_abi::tcp::connection::{
-    Connection, FIN_SEEN, HAS_BASE, OUT_FIN, SCALED, STAMPS, Scene, Verdict, Why,
-};
+use hotpair_abi::tcp::connection::{Connection, FIN_SEEN, HAS_BASE, OUT_FIN, SCALED, STAMPS, Scene};
 use hotpair_abi::tcp::segment::{ACK, FIN, RST, SYN};
 use hotpair_abi::tcp::stream::NO_MILESTONE;
+use hotpair_abi::tcp::verdict::{Verdict, Why};
 
 use super::endpoint::State;
 use super::frame::Frame;

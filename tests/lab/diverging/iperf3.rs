@@ -4,7 +4,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hotpair_abi::tcp::connection::{CLOSED, Connection, Verdict};
+use hotpair_abi::tcp::connection::{CLOSED, Connection};
+use hotpair_abi::tcp::verdict::Verdict;
 use hotpair_tests::lab::Lab;
 use hotpair_tests::wait::{wait_for, wait_until};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use hotpair_abi::Epoch;
 use hotpair_abi::count::Counter;
-use hotpair_abi::tcp::connection::Verdict;
+use hotpair_abi::tcp::verdict::Verdict;
 
 use super::conversation::{Conversation, arrive, carry, say};
 use crate::bench::{Bench, WEB, alone};

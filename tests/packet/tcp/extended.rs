@@ -1,7 +1,7 @@
 //! What cannot be handed over, multipath TCP (RFC 8684), fast open (RFC 7413) and congestion notification (RFC 3168, RFC 9768),
 //! is hidden in the SYN from both members: they answer without it, and client and server do without.
 
-use hotpair_abi::tcp::connection::Verdict;
+use hotpair_abi::tcp::verdict::Verdict;
 
 use super::conversation::{Conversation, arrive, carry, leave, say};
 use super::wire::{self, AE, CWR, ECE, SYN, Segment};

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use hotpair_abi::PairId;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, SYN_ACK, Verdict};
+use hotpair_abi::tcp::connection::{ANSWERED, CLOSED, Connection, HAS_BASE, SYN_ACK};
+use hotpair_abi::tcp::verdict::Verdict;
 
 use super::conversation::{C, Conversation, M, arrive, carry, leave, run, say};
 use super::wire::{self, RST};

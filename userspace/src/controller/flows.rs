@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::{CLOSED, Connection, Scene, Verdict, Why};
+use hotpair_abi::tcp::connection::{CLOSED, Connection, Scene};
+use hotpair_abi::tcp::verdict::{Verdict, Why};
 use hotpair_abi::{Address, is_v4_key};
 
 use super::{PairFacts, Shared, boottime};

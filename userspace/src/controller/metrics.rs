@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use hotpair_abi::tcp::connection::Verdict;
+use hotpair_abi::tcp::verdict::Verdict;
 
 use super::flows::Sum;
 use crate::api::types::{MemberPhase, Protection, Record, RecordKind, Status};

@@ -8,8 +8,9 @@ use std::sync::mpsc;
 use std::thread;
 
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::{Connection, RST_SEEN, Scene, Why};
+use hotpair_abi::tcp::connection::{Connection, RST_SEEN, Scene};
 use hotpair_abi::tcp::nudge::Nudge;
+use hotpair_abi::tcp::verdict::Why;
 use hotpair_abi::{GATEWAY_MAC, PairId, Slot};
 
 use super::{boottime, engine};

@@ -1,8 +1,9 @@
 //! FIN and RST.
 
 use super::*;
-use crate::tcp::connection::{CLOSED, GATE_OPEN, Verdict};
+use crate::tcp::connection::{CLOSED, GATE_OPEN};
 use crate::tcp::segment::{FIN, RST};
+use crate::tcp::verdict::Verdict;
 
 #[test]
 fn a_fin_waits_for_the_other_members() {

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tcp::connection::{Verdict, Why};
 use crate::tcp::segment::{FIN, RST};
 use crate::tcp::stream::{ANEW, Chunk, DIFFER, NO_MILESTONE, SUM, Task, WELL};
+use crate::tcp::verdict::{Verdict, Why};
 
 impl Wire {
     pub(super) fn comparing() -> Wire {

@@ -1,9 +1,9 @@
 //! Hours of a conversation whose members' clocks run apart: what its timestamps come to, there and back again.
 
 use super::*;
-use crate::tcp::connection::{Verdict, Why};
 use crate::tcp::segment::PSH;
 use crate::tcp::seq::{after, later};
+use crate::tcp::verdict::{Verdict, Why};
 
 /// An hour, in the milliseconds that Linux's timestamps count.
 const HOUR: u64 = 3_600_000;

@@ -1,8 +1,9 @@
 //! The first answer wins.
 
 use super::*;
-use crate::tcp::connection::{OUT_FIN, Verdict};
+use crate::tcp::connection::OUT_FIN;
 use crate::tcp::segment::{FIN, RST};
+use crate::tcp::verdict::Verdict;
 
 fn open() -> Wire {
     let mut wire = Wire::open();
@@ -98,8 +99,8 @@ fn a_primary_that_is_slower_is_heard_again_and_never_reset_for_it() {
 
 #[test]
 fn an_answer_that_has_become_none_before_it_is_given_is_not_heard() {
-    use crate::tcp::connection::Why;
     use crate::tcp::from_member::{ANSWER, SUPPRESS};
+    use crate::tcp::verdict::Why;
     for differs in [true, false] {
         let mut wire = open();
         wire.client(say(1, 1).data(10));

@@ -1,11 +1,12 @@
 //! A planned switchover: what it waits for, and whom a connection belongs to while it drains.
 
 use super::*;
-use crate::tcp::connection::{CLOSED, GATE_OPEN, Verdict, Why};
+use crate::tcp::connection::{CLOSED, GATE_OPEN};
 use crate::tcp::from_member::OPENED;
 use crate::tcp::pace::AHEAD;
 use crate::tcp::plan::UNPLANNED;
 use crate::tcp::segment::{CWR, PSH, RST};
+use crate::tcp::verdict::{Verdict, Why};
 
 const LIMIT: u64 = 10_000_000;
 

@@ -1,7 +1,7 @@
 //! The handshake.
 
 use super::*;
-use crate::tcp::connection::{Verdict, Why};
+use crate::tcp::verdict::{Verdict, Why};
 
 fn verdict(wire: &Wire) -> (u32, u32) {
     (wire.connection.verdict, wire.connection.why)

@@ -1,10 +1,11 @@
 //! Data, acknowledgements, and the turn.
 
 use super::*;
-use crate::tcp::connection::{GATE_OPEN, Verdict, Why};
+use crate::tcp::connection::GATE_OPEN;
 use crate::tcp::from_member::{CLOSED_AGAIN, LATE, OPENED};
 use crate::tcp::nudge::Nudge;
 use crate::tcp::segment::{CWR, RST};
+use crate::tcp::verdict::{Verdict, Why};
 use crate::{Epoch, RoleWord, Slot, voice};
 
 #[test]
@@ -182,7 +183,7 @@ fn a_nudge_opens_the_window_with_a_segment_that_may_and_asks_with_an_old_one() {
     assert!(!nudge.client.any());
     // One that cannot go on is reset on both sides.
     wire.member(0, say(1, 101));
-    wire.connection.judge(Verdict::Diverged, crate::tcp::connection::Why::Close);
+    wire.connection.judge(Verdict::Diverged, crate::tcp::verdict::Why::Close);
     let nudge = wire.connection.nudge(&scene).expect("it is told");
     assert_eq!((nudge.member.flags, nudge.client.flags), (RST | ACK, RST | ACK));
     assert!(!nudge.old_byte.any());

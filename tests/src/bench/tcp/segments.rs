@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use etherparse::{PacketBuilder, TcpOptionElement};
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::{Connection, Scene, Verdict};
+use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::tcp::from_member::Outcome;
 use hotpair_abi::tcp::segment::{ACK, SYN, Segment};
+use hotpair_abi::tcp::verdict::Verdict;
 use hotpair_abi::{Address, Epoch, RoleWord, Slot};
 
 use crate::bench::Sheet;
