@@ -66,6 +66,8 @@ pub const HALF_STAMPS: u32 = 1 << 3;
 pub const HALF_SCALED: u32 = 1 << 4;
 /// [`Half::flags`]: its FIN or RST is held back; `held_ns` is valid.
 pub const HELD: u32 = 1 << 5;
+/// [`Half::flags`]: of a connection that is lost, the client has spoken, and the member was made to answer.
+pub const ASKED: u32 = 1 << 6;
 
 /// One member's half of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

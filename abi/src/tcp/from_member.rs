@@ -6,7 +6,8 @@
 
 use crate::count::Counter;
 use crate::tcp::connection::{
-    CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, SYN_ACK, Scene, UNHEARD,
+    ASKED, CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, SYN_ACK, Scene,
+    UNHEARD,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
 use crate::tcp::pure::Pure;
@@ -152,7 +153,7 @@ impl Connection {
 
     /// A member whose connection could not be carried over may only say that there is none.
     #[inline(always)]
-    fn of_the_lost(&self, speaks: bool, segment: &Segment, out: &mut Outcome) {
+    fn of_the_lost(&mut self, speaks: bool, segment: &Segment, out: &mut Outcome) {
         if !speaks {
             return;
         }
@@ -165,7 +166,13 @@ impl Connection {
         // client has spoken since (`end_half`).
         out.how = CUT;
         out.why = Counter::TcpReset as u32;
-        let spoken = self.half(self.speaker).flags & RST_SEEN != 0;
+        let speaker = self.speaker;
+        let half = self.half_mut(speaker);
+        let spoken = half.flags & (RST_SEEN | ASKED) != 0;
+        if half.flags & (RST_SEEN | ASKED) == ASKED {
+            half.flags |= RST_SEEN;
+            out.tell_slot = speaker;
+        }
         out.edit.seq = if spoken { self.client.ack } else { self.out.nxt };
         out.edit.ack = self.client.nxt;
         out.edit.flags = RST | ACK;

@@ -5,7 +5,9 @@
 //! the one segment that opens its window at a takeover makes it go on at once, be it with an answer that it has had
 //! ready for a second or with the middle of a download.
 
-use crate::tcp::connection::{ANSWERED, Connection, FIN_SEEN, HAS_BASE, RST_SEEN, STAMPS, SYN_ACK, Scene};
+use crate::tcp::connection::{
+    ANSWERED, ASKED, Connection, FIN_SEEN, HAS_BASE, RST_SEEN, STAMPS, SYN_ACK, Scene,
+};
 use crate::tcp::edit::{Edit, SACK_ADD, SACK_DROP};
 use crate::tcp::pure::Pure;
 use crate::tcp::segment::{ACK, CWR, PSH, RST, SYN, Segment};
@@ -42,7 +44,7 @@ impl Connection {
             return if speaks { AS_IS } else { NOT_FOR_IT };
         }
         if self.verdict == Verdict::Lost as u32 {
-            return self.end_half(slot, speaks, edit);
+            return self.end_half(slot, speaks, segment, edit);
         }
         if segment.has(RST) || !segment.has(ACK) {
             return AS_IS;
@@ -102,16 +104,23 @@ impl Connection {
         if late { EDITED_LATE } else { EDITED }
     }
 
-    /// A connection that could not be carried over: the member's half is closed by a reset that it believes; the next
-    /// segment then finds no connection there and its kernel tells the client, with the number that the client expects.
+    /// A connection that could not be carried over. The client may have challenged its reset (RFC 5961 section 3.2), which only a
+    /// segment from the member can answer with the number that the client has said now: so the member is made to say something, by
+    /// an old segment. If it still has its half, that becomes the reset (`of_the_lost`); if not, its kernel resets by itself. What
+    /// carries more than an acknowledgement closes the member's half at once: that the client says again.
     #[inline(always)]
-    fn end_half(&mut self, slot: u32, speaks: bool, edit: &mut Edit) -> u32 {
+    fn end_half(&mut self, slot: u32, speaks: bool, segment: &Segment, edit: &mut Edit) -> u32 {
         if !speaks {
             return NOT_FOR_IT;
         }
         let half = self.half_mut(slot);
         if half.flags & RST_SEEN != 0 {
             return AS_IS;
+        }
+        if !segment.is_of_stream() && segment.flags & (RST | ACK) == ACK {
+            half.flags |= ASKED;
+            edit.seq = half.ack.wrapping_sub(1);
+            return EDITED;
         }
         half.flags |= RST_SEEN;
         edit.seq = half.ack;
@@ -180,6 +189,19 @@ impl Connection {
                 ack: 0,
                 window: self.client.window,
                 flags: SYN,
+                stamped: 0,
+                stamps: [0; 2],
+            };
+            return;
+        }
+        if self.verdict == Verdict::Lost as u32 {
+            // It has said what the client's reset was made of.
+            let half = self.half(slot);
+            *pure = Pure {
+                seq: half.ack,
+                ack: half.nxt,
+                window: 0,
+                flags: RST | ACK,
                 stamped: 0,
                 stamps: [0; 2],
             };

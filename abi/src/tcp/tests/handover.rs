@@ -227,7 +227,7 @@ fn who_has_not_caught_up_when_the_handover_ends_is_lost() {
     assert_eq!(wire.planned(say(101, 1)), None, "that is not planned");
     assert!(wire.verdict_is(Verdict::Lost, Why::Behind));
     // The new one's half is ended, with the numbers that it believes; the old one is not asked any more.
-    let [old, new] = wire.client(say(101, 1));
+    let [old, new] = wire.client(say(101, 1).data(10));
     assert_eq!(old, None);
     assert_eq!(new.map(|heard| (heard.seq, heard.ack, heard.flags)), Some((1, 1, RST | ACK)));
     // So is the client's, be it that the new one speaks first.

@@ -82,11 +82,35 @@ fn what_the_client_saw_acknowledged_and_the_standby_lacks_is_lost_and_said_so() 
     wire.scene.speaker = 1;
     let heard = wire.client(say(101, 1));
     assert_eq!(heard[0], None);
-    // Its half is closed first, with the numbers it believes.
-    let reset = heard[1].expect("hears");
-    assert_eq!((reset.seq, reset.ack, reset.flags), (1, 1, RST | ACK));
-    assert_eq!(wire.client(say(101, 1))[1].expect("hears").flags, ACK);
+    // It is made to answer, by what it has had.
+    let old = heard[1].expect("hears");
+    assert_eq!((old.seq, old.flags, old.payload), (0, ACK, 0));
     assert_eq!(wire.connection.verdict, Verdict::Lost as u32);
+    // Which becomes the reset, with the number that the client has said, and its half is closed, with the numbers it believes.
+    let came = wire.member(1, say(1, 1));
+    let reset = came.client.expect("a reset");
+    assert_eq!((reset.seq, reset.ack, reset.flags), (1, 101, RST | ACK));
+    let (slot, reset) = came.told.expect("a reset");
+    assert_eq!((slot, reset.seq, reset.ack, reset.flags), (1, 1, 1, RST | ACK));
+    // From then on its kernel knows of nothing.
+    assert_eq!(wire.client(say(101, 1))[1].expect("hears").seq, 101);
+}
+
+#[test]
+fn a_lost_connection_whose_client_sends_on_is_closed_at_the_member_at_once() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(100));
+    wire.member(0, say(1, 101));
+    wire.pass(11_000_000);
+    wire.member(0, say(1, 101));
+    wire.scene.speaker = 1;
+    let reset = wire.client(say(101, 1).data(10))[1].expect("hears");
+    assert_eq!((reset.seq, reset.ack, reset.flags), (1, 1, RST | ACK));
+    assert_eq!(
+        wire.client(say(101, 1).data(10))[1].expect("hears").flags & RST,
+        0,
+        "as it is: its kernel resets"
+    );
 }
 
 #[test]
