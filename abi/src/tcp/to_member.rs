@@ -179,7 +179,8 @@ impl Connection {
         if units > 0xffff { 0xffff } else { units }
     }
 
-    /// What the client would say to this member now: the latest acknowledgement that it can understand.
+    /// What the client would say to this member now: the latest acknowledgement that it can understand; before the handshake is over, its
+    /// SYN once more; and of a connection that is lost, that it is over.
     #[inline(always)]
     pub fn tell(&mut self, slot: u32, scene: &Scene, pure: &mut Pure) {
         if self.flags & HAS_BASE == 0 {

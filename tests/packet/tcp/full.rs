@@ -1,5 +1,6 @@
 //! The table of connections: a hundred thousand in it, and when it is full.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -149,25 +150,36 @@ fn a_connection_that_has_begun_anew_is_not_forgotten_with_the_one_before() {
     alone(|| {
         let bench = Bench::new();
         carry(&bench);
-        let conversation = nth(0);
-        conversation.open(&bench);
         let is_over = |row: &Connection| row.flags & CLOSED != 0;
-        bench.plane.forget_connections(is_over).expect("the table");
-        assert_eq!(bench.plane.all_connections().expect("the table").len(), 1, "it lives");
+        // When it was read, and when it was looked at once more.
+        for moment in [1, 2] {
+            let conversation = nth(moment);
+            conversation.open(&bench);
+            bench.plane.forget_connections(is_over).expect("the table");
+            assert_eq!(bench.plane.all_connections().expect("the table").len(), 1, "it lives");
 
-        conversation.client(&bench, &say(1, 1).with(RST));
-        bench
-            .plane
-            .forget_connections(|row| {
-                let over = is_over(row);
-                if over {
-                    // Its client uses the port again just now.
-                    arrive(&bench, &conversation.syn());
-                }
-                over
-            })
-            .expect("the table");
-        let rows = bench.plane.all_connections().expect("the table");
-        assert!(matches!(&rows[..], [(_, row)] if row.verdict == Verdict::Opening as u32), "{rows:?}");
+            conversation.client(&bench, &say(1, 1).with(RST));
+            let looks = Cell::new(0);
+            bench
+                .plane
+                .forget_connections(|row| {
+                    let over = is_over(row);
+                    looks.set(looks.get() + usize::from(over));
+                    if over && looks.get() == moment {
+                        // Its client uses the port again just now.
+                        arrive(&bench, &conversation.syn());
+                    }
+                    over
+                })
+                .expect("the table");
+            let rows = bench.plane.all_connections().expect("the table");
+            assert!(
+                matches!(&rows[..], [(_, row)] if row.verdict == Verdict::Opening as u32),
+                "{moment}: {rows:?}"
+            );
+            assert!(leave(&bench, 0, &conversation.syn_ack(0)).client.is_none(), "held");
+            assert!(leave(&bench, 1, &conversation.syn_ack(1)).client.is_some(), "it goes on");
+            bench.plane.forget_connections(|_| true).expect("the table");
+        }
     });
 }
