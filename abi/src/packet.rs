@@ -69,11 +69,21 @@ pub struct Tags {
 }
 
 impl Tags {
-    /// Whether the frame carries a tag.
+    /// Whether the frame carries a tag that names a VLAN.
     #[inline(always)]
     #[must_use]
     pub const fn any(&self) -> bool {
         self.outer != 0
+    }
+
+    /// Takes in the next tag.
+    #[inline(always)]
+    const fn push(&mut self, key: u32) {
+        if self.outer == 0 {
+            self.outer = key;
+        } else {
+            self.inner = key;
+        }
     }
 }
 
@@ -106,10 +116,12 @@ const fn is_tag(ethertype: u16) -> bool {
     ethertype == TPID_C || ethertype == TPID_S
 }
 
-/// A tag's key: TPID and VLAN id, priority and drop eligibility cleared.
+/// A tag's key: TPID and VLAN id, priority and drop eligibility cleared. 0 for a tag that says nothing but the priority: it names no
+/// VLAN (IEEE 802.1Q, VID 0), and whoever gets it answers without a tag.
 #[inline(always)]
 const fn tag_key(tpid: u16, tci: u16) -> u32 {
-    ((tpid as u32) << 16) | (tci as u32 & 0x0fff)
+    let vid = tci as u32 & 0x0fff;
+    if vid == 0 { 0 } else { ((tpid as u32) << 16) | vid }
 }
 
 /// Reads the link layer. `stripped` is a tag that the kernel or the NIC has already taken off: TPID and TCI.
@@ -126,7 +138,7 @@ pub fn link<B: Bytes + ?Sized>(frame: &B, stripped: Option<(u16, u16)>) -> Resul
     let ethertype = u16::from_be_bytes([eth[12], eth[13]]);
     let mut tags = Tags::default();
     if let Some((tpid, tci)) = stripped {
-        tags.outer = tag_key(tpid, tci);
+        tags.push(tag_key(tpid, tci));
     }
     if !is_tag(ethertype) {
         return Ok(Link { dst, src, tags, ethertype, l3: ETH_LEN });
@@ -134,13 +146,8 @@ pub fn link<B: Bytes + ?Sized>(frame: &B, stripped: Option<(u16, u16)>) -> Resul
     let Some(tag) = frame.get::<TAG_LEN>(ETH_LEN) else {
         return Err(LinkError::Short);
     };
-    let key = tag_key(ethertype, u16::from_be_bytes([tag[0], tag[1]]));
+    tags.push(tag_key(ethertype, u16::from_be_bytes([tag[0], tag[1]])));
     let ethertype = u16::from_be_bytes([tag[2], tag[3]]);
-    if tags.any() {
-        tags.inner = key;
-    } else {
-        tags.outer = key;
-    }
     if !is_tag(ethertype) {
         return Ok(Link { dst, src, tags, ethertype, l3: ETH_LEN + TAG_LEN });
     }
@@ -150,7 +157,7 @@ pub fn link<B: Bytes + ?Sized>(frame: &B, stripped: Option<(u16, u16)>) -> Resul
     let Some(tag) = frame.get::<TAG_LEN>(ETH_LEN + TAG_LEN) else {
         return Err(LinkError::Short);
     };
-    tags.inner = tag_key(ethertype, u16::from_be_bytes([tag[0], tag[1]]));
+    tags.push(tag_key(ethertype, u16::from_be_bytes([tag[0], tag[1]])));
     let ethertype = u16::from_be_bytes([tag[2], tag[3]]);
     if is_tag(ethertype) {
         return Err(LinkError::TooManyTags);
@@ -273,6 +280,18 @@ pub(crate) mod tests {
         assert_eq!(link(&two[..], Some((TPID_S, 7))), Err(LinkError::TooManyTags));
         let three = frame(&[[0x81, 0, 0, 1]; 3], ETH_IPV4, &EMPTY);
         assert_eq!(link(&three[..], None), Err(LinkError::TooManyTags));
+    }
+
+    #[test]
+    fn a_tag_that_names_no_vlan_is_passed_over() {
+        let priority = frame(&[[0x81, 0, 0xa0, 0]], ETH_IPV4, &EMPTY);
+        let read = link(&priority[..], None).expect("a tag");
+        assert_eq!((read.l3, read.ethertype, read.tags), (18, ETH_IPV4, Tags::default()));
+        let both = frame(&[[0x81, 0, 0xa0, 0], [0x81, 0, 0xe1, 5]], ETH_IPV4, &EMPTY);
+        let read = link(&both[..], None).expect("two tags");
+        assert_eq!((read.l3, read.tags), (22, Tags { outer: 0x8100_0105, inner: 0 }));
+        let stripped = link(&priority[..], Some((TPID_C, 0xa000))).expect("a tag, and one taken off");
+        assert_eq!((stripped.l3, stripped.tags), (18, Tags::default()));
     }
 
     #[test]

@@ -10,7 +10,13 @@ use crate::tcp::verdict::Verdict;
 /// How far behind the connection a segment may be and still be of it: the largest window (RFC 7323 section 2.3).
 const LARGEST_WINDOW: u32 = 1 << 30;
 
+/// The largest window field.
+const LARGEST_FIELD: u32 = 0xffff;
+
 const SECOND: u64 = 1_000_000_000;
+
+/// Less than half a round of the fastest clock that timestamps are made of: a microsecond a tick (`tcp_usec_ts`, Linux 6.7).
+const HALF_ROUND: u64 = 1_800 * SECOND;
 
 impl Connection {
     /// Whether this SYN begins a connection: on a fresh row, or anew. A SYN on a connection that lives does not: its
@@ -45,43 +51,61 @@ impl Connection {
                     || (self.speaker != scene.speaker && !self.survives(scene.speaker, scene))))
     }
 
-    /// A segment of the client, other than a SYN.
+    /// As [`Connection::from_client`], of a segment that came from this MAC.
     #[inline(always)]
-    pub fn from_client(&mut self, segment: &Segment, now_ns: u64) {
+    pub fn from_client_at(&mut self, segment: &Segment, mac: [u8; 6], now_ns: u64) {
+        if self.from_client(segment, now_ns) {
+            self.mac = mac;
+        }
+    }
+
+    /// A segment of the client, other than a SYN. Returns whether it is believed: then it says where the client is to be found.
+    #[inline(always)]
+    pub fn from_client(&mut self, segment: &Segment, now_ns: u64) -> bool {
         if self.flags & HAS_BASE == 0 || segment.has(SYN) {
-            return;
+            return false;
         }
         let end = segment.end();
         // Whoever guesses addresses and ports must not be able to spoil what is known of a connection: not beyond what the
         // client was offered. (A probe of a closed window may be right there.)
         if after(segment.seq, self.out.right) || after(self.out.ack, end.wrapping_add(LARGEST_WINDOW)) {
-            return;
+            return false;
         }
         if segment.has(RST) {
             // Exact, as RFC 5961 section 3.2 wants it; of a client that is further than it knows, too.
             if segment.seq == self.out.ack || segment.seq == self.client.nxt {
                 self.flags |= CLOSED;
             }
-            return;
+            return false;
         }
-        if self.flags & ANSWERED == 0 && segment.has(ACK) {
+        let answered = self.flags & ANSWERED != 0;
+        if !answered && segment.has(ACK) {
             self.settle_number(segment);
         }
-        // An acknowledgement of what was never sent is nobody's.
+        // An acknowledgement of what was never sent is nobody's, nor one that was overtaken by more than the client's largest window
+        // (RFC 5961 section 5.2); and the first one is of the SYN-ACK.
+        let oldest = if answered { LARGEST_FIELD << (self.client.wscale & 15) } else { u32::MAX };
         if !segment.has(ACK)
             || after(segment.ack, self.out.nxt)
-            || after(self.client.ack, segment.ack.wrapping_add(LARGEST_WINDOW))
+            || after(self.client.ack, segment.ack.wrapping_add(oldest))
         {
-            return;
+            return false;
         }
+        let silent = now_ns.saturating_sub(self.heard_ns);
         self.heard_ns = now_ns;
+        if segment.stamps_at != 0 && !after(self.out.ack, end.wrapping_add(1)) {
+            // Of a keepalive, too. After such a silence the client's clock may have gone half way round, and what it says now be
+            // taken for older than what it said then.
+            let stamp = later(self.client.stamp, segment.stamps[0]);
+            self.client.stamp = if silent > HALF_ROUND { segment.stamps[0] } else { stamp };
+        }
         if self.flags & ANSWERED != 0 && after(self.out.ack, end) {
             // All of it has arrived, and it does not know: a retransmission, a keepalive. Nothing else is taken from it, not by the
             // members' kernels either (RFC 9293 section 3.10.7.4, first check).
             self.flags |= UNHEARD;
-            return;
+            return true;
         }
-        if self.flags & ANSWERED == 0 {
+        if !answered {
             let took_ms = now_ns.saturating_sub(self.created_ns) / 1_000_000;
             self.rtt_ms = if took_ms > MAX_RTT_MS as u64 { MAX_RTT_MS } else { took_ms as u16 };
         }
@@ -97,14 +121,12 @@ impl Connection {
             let right = segment.ack.wrapping_add(segment.window << (self.client.wscale & 15));
             self.client.right = later(self.client.right, right);
         }
-        if segment.stamps_at != 0 {
-            self.client.stamp = later(self.client.stamp, segment.stamps[0]);
-        }
         if segment.has(FIN) && self.flags & CLIENT_FIN == 0 {
             self.flags |= CLIENT_FIN;
             self.client.fin = end.wrapping_sub(1);
         }
         self.close_if_over();
+        true
     }
 
     /// Whether its row may be forgotten: nobody will speak of it any more, or if so, as of a stranger.
@@ -131,7 +153,9 @@ impl Connection {
     #[inline(always)]
     #[must_use]
     pub const fn is_deserted(&self, scene: &Scene) -> bool {
-        after(self.out.nxt, self.client.ack) && scene.now_ns.saturating_sub(self.heard_ns) > 3600 * SECOND
+        // Who has closed gives up sooner still (`tcp_orphan_retries`, a minute or two).
+        let limit = if self.flags & OUT_FIN != 0 { 600 * SECOND } else { 3600 * SECOND };
+        after(self.out.nxt, self.client.ack) && scene.now_ns.saturating_sub(self.heard_ns) > limit
     }
 
     /// Both sides have closed, and each knows of the other's.

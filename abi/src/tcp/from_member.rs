@@ -6,8 +6,8 @@
 
 use crate::count::Counter;
 use crate::tcp::connection::{
-    ASKED, CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, SYN_ACK, Scene,
-    UNHEARD,
+    ANSWERED, ASKED, CLOSED, Connection, FAR, FIN_SEEN, HAS_BASE, HELD, OUT_FIN, RST_SEEN, SACKED, SYN_ACK,
+    Scene, UNHEARD,
 };
 use crate::tcp::edit::{Edit, SACK_DROP};
 use crate::tcp::pure::Pure;
@@ -79,6 +79,9 @@ impl Outcome {
     }
 }
 
+/// So far an acknowledgement that a member answers with a reset may be behind the latest, bytes.
+const OVERTAKEN: u32 = 0xffff;
+
 /// The window's right edge must gain this much to be worth a segment of its own, bytes.
 const WORTHWHILE: u32 = 8192;
 
@@ -128,10 +131,14 @@ impl Connection {
             return;
         }
         if self.verdict == Verdict::Lost as u32 {
-            self.of_the_lost(speaks, segment, out);
+            self.of_the_lost(slot, speaks, segment, out);
             return;
         }
         out.fresh = after(segment.end(), self.half(slot).nxt) as u32;
+        if segment.has(RST) {
+            self.hear_reset(slot, segment, scene, out);
+            return;
+        }
         if self.learn(slot, segment) {
             self.watch(scene, out);
             out.next = if speaks { SPEAK } else { LISTEN };
@@ -153,8 +160,15 @@ impl Connection {
 
     /// A member whose connection could not be carried over may only say that there is none.
     #[inline(always)]
-    fn of_the_lost(&mut self, speaks: bool, segment: &Segment, out: &mut Outcome) {
+    fn of_the_lost(&mut self, slot: u32, speaks: bool, segment: &Segment, out: &mut Outcome) {
         if !speaks {
+            if !segment.has(RST) {
+                // It lives, and need not know that another one speaks now, or that its client was told otherwise.
+                let half = self.half_mut(slot);
+                half.ack = later(half.ack, segment.ack);
+                half.nxt = later(half.nxt, segment.end());
+                out.tell_slot = slot;
+            }
             return;
         }
         if segment.has(RST) {
@@ -181,6 +195,26 @@ impl Connection {
         out.edit.stamps = [self.out.stamp, self.client.stamp];
     }
 
+    /// A member resets the connection, or a segment that it was given. A kernel that does not go on with the connection numbers its reset
+    /// by what it has sent, one that has no such connection by what it is given to acknowledge. Anything else answers a segment that is not
+    /// of this connection (RFC 9293 section 3.5.3), and ends nothing.
+    #[inline(always)]
+    fn hear_reset(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
+        let speaks = slot == scene.speaker;
+        let known = self.acknowledged(slot).wrapping_sub(OVERTAKEN);
+        if after(known, segment.seq) || after(segment.seq, self.half(slot).nxt) {
+            if speaks && self.flags & ANSWERED != 0 {
+                // To what was given to it so numbered.
+                out.edit.seq = segment.seq.wrapping_sub(self.offset(slot));
+                out.how = EDIT;
+            }
+            return;
+        }
+        self.half_mut(slot).flags |= RST_SEEN;
+        self.watch(scene, out);
+        out.next = if speaks { SPEAK } else { LISTEN };
+    }
+
     /// Takes over into the member's half what the segment says. Returns whether it is believed.
     #[inline(always)]
     fn learn(&mut self, slot: u32, segment: &Segment) -> bool {
@@ -188,10 +222,6 @@ impl Connection {
         let end = segment.end();
         if after(segment.seq, half.nxt.wrapping_add(FAR)) || after(half.nxt, end.wrapping_add(FAR)) {
             return false;
-        }
-        if segment.has(RST) {
-            half.flags |= RST_SEEN;
-            return true;
         }
         half.nxt = later(half.nxt, end);
         if segment.stamps_at != 0 {
@@ -303,7 +333,7 @@ impl Connection {
             if segment.has(FIN) || !self.must_wait(slot, scene) {
                 // It ends where the other one went on, or never gets to where they could be compared.
                 self.judge(Verdict::Lost, Why::Payload);
-                self.of_the_lost(true, segment, out);
+                self.of_the_lost(slot, true, segment, out);
                 // Had it got more, it would have said so by now.
                 out.edit.seq = self.client.ack;
                 return;

@@ -1,11 +1,11 @@
 //! The gate: what the client is told to have arrived has arrived at both members, unless the standby is too late with it.
 
-use crate::tcp::connection::{Connection, GATE_OPEN, HELD, SHUT, Scene};
+use crate::tcp::connection::{Connection, FAR, GATE_OPEN, HELD, RST_SEEN, SHUT, Scene};
 use crate::tcp::from_member::{CLOSED_AGAIN, OPENED, Outcome};
 use crate::tcp::pace::AHEAD;
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::{after, earlier, later};
-use crate::tcp::verdict::Verdict;
+use crate::tcp::verdict::{Verdict, Why};
 
 /// A FIN or RST waits for a standby that is late with the connection so many times the lag limit, and no longer: it may
 /// never catch up.
@@ -30,6 +30,11 @@ impl Connection {
         }
         let speaker = self.half(scene.speaker).ack;
         let standby = self.half(scene.speaker ^ 1).ack;
+        if after(speaker, standby.wrapping_add(FAR)) || self.unsaid(scene.speaker ^ 1) > FAR {
+            // Half a round further it would be taken for level, and a whole one for where the client is.
+            self.judge(Verdict::Unprotected, Why::Behind);
+            return;
+        }
         let late = after(speaker, standby);
         let shut = if !late & self.stops_client(scene) { SHUT } else { 0 };
         if !late && shut == 0 {
@@ -50,6 +55,23 @@ impl Connection {
         } else {
             self.open_if_late(scene, out);
         }
+    }
+
+    /// Whether the member in this slot is a standby that is so far behind that it must not hear of the connection any more: the numbers
+    /// tell no longer which round they are of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_lost_track(&self, slot: u32, scene: &Scene) -> bool {
+        (self.verdict == Verdict::Unprotected as u32)
+            & (self.why == Why::Behind as u32)
+            & (slot != scene.speaker)
+    }
+
+    /// Whether that is yet to be told to it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_to_be_let_go(&self, slot: u32, scene: &Scene) -> bool {
+        self.has_lost_track(slot, scene) & (self.half(slot).flags & RST_SEEN == 0)
     }
 
     /// Whether the client has used up its window, and would not have if it were the speaker's alone.

@@ -59,6 +59,8 @@ impl Connection {
         }
         self.out.ack = ack;
         self.out.right = later(self.out.right, right);
+        // This may be the client's FIN, and the client have nothing more to say.
+        self.close_if_over();
         out.tell = Pure {
             seq: self.out.nxt,
             ack,

@@ -25,6 +25,8 @@ pub struct Nudge {
     pub old_byte: Pure,
     /// To the client, as if from the entry address.
     pub client: Pure,
+    /// To the other member, as if from the client; `any()` says whether. It may live, and nobody else would tell it.
+    pub other: Pure,
 }
 
 impl Connection {
@@ -53,6 +55,7 @@ impl Connection {
         nudge.member = Pure::NOTHING;
         nudge.old_byte = Pure::NOTHING;
         nudge.client = Pure::NOTHING;
+        nudge.other = Pure::NOTHING;
         if self.flags & (HAS_BASE | CLOSED) != HAS_BASE {
             return false;
         }
@@ -82,15 +85,23 @@ impl Connection {
             nudge.old_byte.seq = half.ack.wrapping_sub(1);
             return true;
         }
-        if self.knows(slot, scene) {
-            // A reset is believed with the exact number only (RFC 5961 section 3.2).
-            nudge.member.seq = if after(self.out.ack, half.ack) { half.ack } else { self.client.nxt };
-            nudge.member.ack = half.nxt;
-            nudge.member.flags = RST | ACK;
-        }
+        self.ended(slot, scene, &mut nudge.member);
+        self.ended(slot ^ 1, scene, &mut nudge.other);
         nudge.client.seq = self.out.nxt;
         nudge.client.ack = self.client.nxt;
         nudge.client.flags = RST | ACK;
         true
+    }
+
+    /// The client's reset for a member that has this connection.
+    #[inline(always)]
+    fn ended(&self, slot: u32, scene: &Scene, pure: &mut Pure) {
+        if self.knows(slot, scene) {
+            let half = self.half(slot);
+            // A reset is believed with the exact number only (RFC 5961 section 3.2).
+            pure.seq = if after(self.out.ack, half.ack) { half.ack } else { self.client.nxt };
+            pure.ack = half.nxt;
+            pure.flags = RST | ACK;
+        }
     }
 }

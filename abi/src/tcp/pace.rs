@@ -29,6 +29,18 @@ impl Connection {
         (true, first)
     }
 
+    /// Whether [`Connection::must_stop`] would need the time: it notes it, or has the connection looked at again.
+    #[inline(always)]
+    #[must_use]
+    pub const fn begins_to_stop(&self, scene: &Scene) -> bool {
+        self.is_gated(scene)
+            && if self.stopped_ns == 0 {
+                self.unsaid(scene.speaker ^ 1) > AHEAD
+            } else {
+                self.flags & QUEUED == 0
+            }
+    }
+
     /// The standby has sent something: whether the speaker may go on now, and has to be told.
     #[inline(always)]
     pub fn may_go_on(&mut self, scene: &Scene) -> bool {

@@ -6,7 +6,7 @@
 //! no SACK blocks. Everything else is looked at by `to_guest` itself, copy by copy.
 
 use crate::ABI_VERSION;
-use crate::tcp::connection::{Connection, Scene};
+use crate::tcp::connection::{ANSWERED, Connection, Scene};
 use crate::tcp::edit::{Edit, checksum_after};
 use crate::tcp::segment::{ACK, CWR, RST, SHORTEST, SYN, Segment, USUAL};
 use crate::tcp::to_member::{AS_IS, NOT_FOR_IT};
@@ -83,11 +83,25 @@ impl Segment {
 }
 
 impl Connection {
-    /// As [`Connection::to_member`], for a plan. What could not be carried over is not planned.
+    /// Notes a segment that [`Segment::is_plain`], as [`Connection::from_client`] does, by a clock that may be a tick of the
+    /// kernel's (1 to 10 ms) behind. Whether that will do for its copies; if not, it is to be noted again.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_client_by_the_tick(&mut self, segment: &Segment, mac: [u8; 6], scene: &Scene) -> bool {
+        if self.flags & ANSWERED == 0 {
+            // The handshake's round trip is about to be taken.
+            return false;
+        }
+        self.from_client_at(segment, mac, scene.now_ns);
+        self.turn(scene);
+        !self.begins_to_stop(scene)
+    }
+
+    /// As [`Connection::to_member`], for a plan. What is to be ended is not planned.
     #[inline(always)]
     pub fn to_copy(&mut self, slot: u32, segment: &Segment, scene: &Scene, edit: &mut Edit) -> u32 {
         self.turn(scene);
-        if self.verdict == Verdict::Lost as u32 {
+        if self.verdict == Verdict::Lost as u32 || self.is_to_be_let_go(slot, scene) {
             return UNPLANNED;
         }
         self.to_member(slot, segment, scene, edit)

@@ -46,6 +46,9 @@ impl Connection {
         if self.verdict == Verdict::Lost as u32 {
             return self.end_half(slot, speaks, segment, edit);
         }
+        if self.has_lost_track(slot, scene) {
+            return self.let_go(slot, scene, edit);
+        }
         if segment.has(RST) || !segment.has(ACK) {
             return AS_IS;
         }
@@ -57,6 +60,12 @@ impl Connection {
         let offset = self.offset(slot);
         let ack = segment.ack.wrapping_add(offset);
         let known = self.half(slot).nxt;
+        if after(segment.ack, self.out.nxt) {
+            // Of what nobody has sent: not the client's (`from_client`). The member's kernel drops it (RFC 5961 section 5.2), which it
+            // could not do with a number that is right.
+            edit.ack = ack;
+            return if speaks { EDITED } else { NOT_FOR_IT };
+        }
         // Never of what it has not sent (`acknowledged`), and of what this very segment acknowledges.
         edit.ack = if after(ack, known) { known } else { ack };
         if segment.stamps_at != 0 && segment.stamps[1] != 0 {
@@ -122,6 +131,20 @@ impl Connection {
             edit.seq = half.ack.wrapping_sub(1);
             return EDITED;
         }
+        half.flags |= RST_SEEN;
+        edit.seq = half.ack;
+        edit.ack = half.nxt;
+        edit.flags = RST | ACK;
+        EDITED
+    }
+
+    /// Ends the half of a standby that [`Connection::has_lost_track`].
+    #[inline(always)]
+    fn let_go(&mut self, slot: u32, scene: &Scene, edit: &mut Edit) -> u32 {
+        if !self.is_to_be_let_go(slot, scene) {
+            return NOT_FOR_IT;
+        }
+        let half = self.half_mut(slot);
         half.flags |= RST_SEEN;
         edit.seq = half.ack;
         edit.ack = half.nxt;

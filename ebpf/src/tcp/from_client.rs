@@ -28,9 +28,10 @@ pub fn at_a_glance(frame: XdpFrame, id: u32, pair: *mut Pair, word: u64) -> Opti
     let connection = lookup(scratch)?;
     let word = RoleWord(word);
     let speaker = voice::active(word, role::tripped(pair)) as u32;
-    scene(scratch, pair, word, speaker, role::now_ns());
-    plan::plan(frame, l4 as u32, pair, connection)?;
-    plan::tell(id, word);
+    let now_ns = role::by_the_tick(&mut scratch.tick);
+    scene(scratch, pair, word, speaker, now_ns);
+    plan::plan_plain(scratch, frame, l4 as u32, pair, connection, Connection::from_client_by_the_tick)?;
+    plan::tell(id, word, scratch);
     Some(())
 }
 
@@ -54,7 +55,7 @@ pub fn from_client(frame: XdpFrame, link: &Link, ip: &Ip, id: u32, pair: *mut Pa
     let connection = connection?;
     scratch.mac = link.src.bytes();
     if plan::plan(frame, ip.l4 as u32, pair, connection).is_some() {
-        plan::tell(id, RoleWord(scratch.word));
+        plan::tell(id, RoleWord(scratch.word), scratch);
         return Some(());
     }
     note(scratch, connection, id, begins);
@@ -74,10 +75,10 @@ fn note(scratch: &mut Scratch, connection: *mut Connection, id: u32, begins: boo
         if begins {
             if connection.is_begun_anew_by(segment, &scratch.scene) {
                 connection.begin(segment, id, now);
+                connection.mac = mac;
             }
         } else {
-            connection.from_client(segment, now);
+            connection.from_client_at(segment, mac, now);
         }
-        connection.mac = mac;
     });
 }

@@ -177,7 +177,8 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
     if done.is_none() {
         return member.drop(Counter::TcpRewriteFailed);
     }
-    if matches!(how, PASS | EDIT) && !tells {
+    // Behind tags, the way back is known by the connection itself, too, and nobody else's frames can make that be forgotten.
+    if matches!(how, PASS | EDIT) && !tells && scratch.tuple.outer == 0 {
         return Exit::from_word(SEND);
     }
     if matches!(how, PASS | EDIT | CUT) {

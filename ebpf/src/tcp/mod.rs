@@ -26,6 +26,7 @@ use hotpair_abi::tcp::stream::{Chunk, Task};
 use hotpair_abi::{RoleWord, voice};
 
 use crate::packet::Load;
+use crate::role::Tick;
 use crate::{maps, role};
 
 /// What a program needs for one segment and has no room for on its stack. Besides, the verifier forgets what it knows of
@@ -76,6 +77,8 @@ pub struct Scratch {
     pub task: Task,
     /// The bytes that are being summed.
     pub chunk: Chunk,
+    /// A clock for what comes all the time.
+    pub tick: Tick,
 }
 
 /// Who sends.

@@ -4,8 +4,9 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Pair;
-use hotpair_abi::tcp::connection::Connection;
+use hotpair_abi::tcp::connection::{Connection, Scene};
 use hotpair_abi::tcp::plan::{ECHO, MAGIC, Plan, UNPLANNED, fate};
+use hotpair_abi::tcp::segment::Segment;
 use hotpair_abi::tcp::to_member::EDITED_LATE;
 use hotpair_abi::{RoleWord, Slot};
 
@@ -22,16 +23,32 @@ pub fn plan(frame: XdpFrame, l4: u32, pair: *mut Pair, connection: *mut Connecti
     if !scratch.segment.is_plain() || maps::host()?.keeps_metadata == 0 {
         return None;
     }
+    plan_plain(scratch, frame, l4, pair, connection, |connection, segment, mac, scene| {
+        connection.from_client_at(segment, mac, scene.now_ns);
+        true
+    })
+}
+
+/// As [`plan`], for a segment that is plain, where metadata is kept. `note` says whether what it has noted will do.
+#[inline(always)]
+pub fn plan_plain(
+    scratch: &mut Scratch,
+    frame: XdpFrame,
+    l4: u32,
+    pair: *mut Pair,
+    connection: *mut Connection,
+    note: impl FnOnce(&mut Connection, &Segment, [u8; 6], &Scene) -> bool,
+) -> Option<()> {
     // First: what the driver cannot do is not planned twice.
     frame.make_metadata::<Plan>()?;
     scratch.plan.begin([role::tap(pair, 0), role::tap(pair, 1)], l4 as u8, &scratch.segment);
     let [zero, one] = &mut scratch.edits;
     let hows = locked(connection, |connection| {
-        if turns_back(connection, &scratch.scene, pair) {
+        if turns_back(connection, &scratch.scene, pair)
+            || !note(connection, &scratch.segment, scratch.mac, &scratch.scene)
+        {
             return [UNPLANNED; 2];
         }
-        connection.from_client(&scratch.segment, scratch.scene.now_ns);
-        connection.mac = scratch.mac;
         connection.settle(&mut scratch.scene);
         [
             connection.to_copy(0, &scratch.segment, &scratch.scene, zero),
@@ -63,10 +80,7 @@ fn enter(slot: u32, scratch: &mut Scratch) {
 
 /// Counts what becomes of both copies. Who is muted gets none.
 #[inline(always)]
-pub fn tell(id: u32, word: RoleWord) {
-    let Some(scratch) = maps::scratch() else {
-        return;
-    };
+pub fn tell(id: u32, word: RoleWord, scratch: &Scratch) {
     if !word.muted(Slot::Zero) {
         tell_one(id, 0, scratch);
     }

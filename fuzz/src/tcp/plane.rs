@@ -17,6 +17,9 @@ use super::frame::{ADDRESSES, Frame};
 /// The longest time in which nobody looks (`ebpf/src/tcp/late.rs`).
 const LONGEST: u64 = 10_000_000;
 
+/// The kernel's tick, at its slowest.
+const TICK: u64 = 10_000_000;
+
 /// The data plane: one connection, and what the host has for it.
 pub(super) struct Plane {
     pub(super) row: Connection,
@@ -79,7 +82,9 @@ impl Plane {
         if self.row.created_ns == 0 && !begins {
             return [as_it_is(), as_it_is()];
         }
-        if let Some(copies) = self.planned(scene, &segment, frame) {
+        if let Some(copies) =
+            self.at_a_glance(scene, &segment, frame).or_else(|| self.planned(scene, &segment, frame, noted))
+        {
             return copies;
         }
         if !begins {
@@ -90,15 +95,37 @@ impl Plane {
         [0, 1].map(|slot| self.copy(slot, scene, &segment, frame))
     }
 
+    /// As `planned`, by a clock that is behind.
+    fn at_a_glance(&mut self, scene: &Scene, segment: &Segment, frame: &Frame) -> Option<[Option<Given>; 2]> {
+        if scene.handover != 0 {
+            return None;
+        }
+        let behind = Scene { now_ns: scene.now_ns - scene.now_ns % TICK, ..*scene };
+        let waiting = self.late.len();
+        let copies = self.planned(&behind, segment, frame, |row, segment, scene| {
+            row.from_client_by_the_tick(segment, [0; 6], scene)
+        })?;
+        assert_eq!(self.late.len(), waiting, "nothing is timed by a clock that is behind");
+        Some(copies.map(|copy| copy.map(|given| Given { scene: *scene, ..given })))
+    }
+
     /// Both copies, planned where the segment arrives and written where they leave.
-    fn planned(&mut self, scene: &Scene, segment: &Segment, frame: &Frame) -> Option<[Option<Given>; 2]> {
+    fn planned(
+        &mut self,
+        scene: &Scene,
+        segment: &Segment,
+        frame: &Frame,
+        note: impl FnOnce(&mut Connection, &Segment, &Scene) -> bool,
+    ) -> Option<[Option<Given>; 2]> {
         if !segment.is_plain() || !self.plans {
             return None;
         }
         let mut plan = Plan::default();
         plan.begin([1, 2], 0, segment);
         let mut scene = *scene;
-        self.row.from_client(segment, scene.now_ns);
+        if !note(&mut self.row, segment, &scene) {
+            return None;
+        }
         self.row.settle(&mut scene);
         let mut edits = [Edit::default(); 2];
         let hows = [0, 1].map(|slot| self.row.to_copy(slot, segment, &scene, &mut edits[slot as usize]));
@@ -203,6 +230,12 @@ impl Plane {
             _ => Beat::Nothing,
         }
     }
+}
+
+/// Notes a client's segment by a clock that is right.
+fn noted(row: &mut Connection, segment: &Segment, scene: &Scene) -> bool {
+    row.from_client(segment, scene.now_ns);
+    true
 }
 
 /// Sums what is new of a member's payload.

@@ -36,7 +36,7 @@ pub(crate) enum Ethernet {
     TooManyTags,
     /// Whole.
     Whole {
-        /// VLAN tags.
+        /// VLAN tags, but for those that name no VLAN.
         tags: usize,
         /// What follows.
         ethertype: u16,
@@ -48,15 +48,18 @@ pub(crate) enum Ethernet {
 /// Reads it.
 pub(crate) fn ethernet(frame: &[u8]) -> Ethernet {
     let mut at = 12;
-    for tags in 0.. {
+    let mut tags = 0;
+    loop {
         match word(frame, at) {
             None => return Ethernet::Short,
-            Some(0x8100 | 0x88a8) if tags == 2 => return Ethernet::TooManyTags,
-            Some(0x8100 | 0x88a8) => at += 4,
+            Some(0x8100 | 0x88a8) if at == 20 => return Ethernet::TooManyTags,
+            Some(0x8100 | 0x88a8) => {
+                tags += usize::from(word(frame, at + 2).is_some_and(|tci| tci & 0xfff != 0));
+                at += 4;
+            }
             Some(ethertype) => return Ethernet::Whole { tags, ethertype, at: at + 2 },
         }
     }
-    unreachable!("the loop ends by returning")
 }
 
 /// An IP header.

@@ -11,4 +11,5 @@ mod modes;
 mod news;
 mod quoted;
 mod rebooted;
+mod tagged;
 pub(crate) mod wire;

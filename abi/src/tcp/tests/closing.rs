@@ -143,3 +143,29 @@ fn a_killed_server_is_not_heard_to_die_because_the_standby_is_late() {
     wire.connection.look_again(&scene, &mut Outcome::default());
     assert!(wire.member(0, say(2, 201).with(RST)).client.is_some());
 }
+
+#[test]
+fn a_connection_whose_last_word_the_watchdog_says_is_over() {
+    let mut wire = Wire::open();
+    for slot in [0, 1] {
+        wire.member(slot, say(1, 1).with(FIN));
+    }
+    wire.client(say(1, 2).with(FIN));
+    assert_eq!(wire.member(0, say(2, 2)).client, None, "it waits for the standby");
+    wire.pass(10_000_000);
+    let mut out = Outcome::default();
+    assert_eq!(wire.connection.look_again(&wire.scene, &mut out), crate::tcp::late::TELL);
+    assert_ne!(wire.connection.flags & CLOSED, 0);
+}
+
+#[test]
+fn who_has_closed_waits_less_long_for_a_client_that_is_gone() {
+    let mut wire = Wire::open();
+    for slot in [0, 1] {
+        wire.member(slot, say(1, 1).with(FIN));
+    }
+    wire.pass(600 * 1_000_000_000);
+    assert!(!wire.connection.is_past(&wire.scene));
+    wire.pass(1);
+    assert!(wire.connection.is_past(&wire.scene));
+}

@@ -213,3 +213,24 @@ fn hours_of_clocks_that_run_apart_are_nobodys_trouble_there_and_back() {
         assert_eq!(verdict, (Verdict::InSync as u32, Why::Well as u32), "base {base}, {ppm:?}");
     }
 }
+
+#[test]
+fn a_clients_clock_may_go_half_way_round_while_it_says_nothing() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).at(1_000));
+    // Keepalives, one byte behind: each says how late it is.
+    for _ in 0..3 {
+        wire.pass(600_000_000_000);
+        let later = wire.connection.client.stamp.wrapping_sub(7).wrapping_add(1 << 30);
+        wire.client(say(0, 1).at(later));
+        assert_eq!(wire.connection.client.stamp.wrapping_sub(7), later);
+    }
+    // Nothing, for longer than half a round.
+    wire.pass(2_200_000_000_000);
+    let stamp = wire.connection.client.stamp.wrapping_sub(7).wrapping_add(0x8000_0001);
+    wire.client(say(1, 1).at(stamp));
+    assert_eq!(wire.connection.client.stamp.wrapping_sub(7), stamp);
+    // But an old segment that was overtaken does not turn it back.
+    wire.client(say(1, 1).at(stamp.wrapping_sub(10)));
+    assert_eq!(wire.connection.client.stamp.wrapping_sub(7), stamp);
+}

@@ -4,6 +4,7 @@ mod closing;
 mod comparing;
 mod drifting;
 mod first;
+mod guessing;
 mod handover;
 mod losing;
 mod opening;

@@ -336,3 +336,28 @@ fn who_has_read_the_role_word_before_a_failover_does_not_undo_it() {
     wire.connection.turn(&before);
     assert_eq!(wire.connection.verdict, Verdict::Lost as u32);
 }
+
+#[test]
+fn a_member_that_lives_on_hears_that_its_connection_is_over() {
+    let mut wire = Wire::open();
+    wire.client(say(1, 1).data(10));
+    for slot in [0, 1] {
+        wire.member(slot, say(1, 11).data(20));
+    }
+    wire.connection.judge(Verdict::Diverged, Why::Payload);
+    wire.scene.speaker = 1;
+    let nudge = wire.connection.nudge(&wire.scene).expect("it is told");
+    for (slot, pure) in [(1, nudge.member), (0, nudge.other)] {
+        let heard = Wire::told(&pure, slot);
+        assert_eq!((heard.seq, heard.ack, heard.flags), (11, 21, RST | ACK));
+    }
+    // One that has not heard it, and speaks, hears it then, with its own numbers.
+    let came = wire.member(0, say(21, 15).data(5));
+    let (slot, heard) = came.told.expect("it is told");
+    assert_eq!((came.client, slot), (None, 0));
+    assert_eq!((heard.seq, heard.ack, heard.flags), (15, 26, RST | ACK));
+    assert_eq!(wire.member(0, say(26, 15).with(RST)).told, None);
+    // A member that never had the connection is told nothing.
+    wire.scene.since_ns[0] = wire.scene.now_ns + 1;
+    assert!(!wire.connection.nudge(&wire.scene).expect("it is told").other.any());
+}

@@ -5,7 +5,10 @@ use crate::tcp::connection::QUEUED;
 use crate::tcp::from_member::{LATE, OPENED};
 use crate::tcp::late::{AGAIN, DONE, TELL, TELL_SPEAKER};
 use crate::tcp::pace::AHEAD;
+use crate::tcp::plan::UNPLANNED;
+use crate::tcp::segment::RST;
 use crate::tcp::to_member::{EDITED, EDITED_LATE};
+use crate::tcp::verdict::{Verdict, Why};
 
 const LIMIT: u64 = 10_000_000;
 
@@ -207,4 +210,77 @@ fn a_speaker_that_gives_small_answers_is_stopped_as_well() {
     assert_eq!(told.window, 1);
     let at = wire.connection.client.ack.wrapping_sub(M[1]);
     assert_eq!(wire.client(say(1, at).data(10))[0].expect("hears").window, 0, "an answer may be one unit");
+}
+
+#[test]
+fn a_clock_that_is_behind_times_nothing() {
+    // Neither the handshake's round trip.
+    let mut wire = Wire::new();
+    wire.syn();
+    wire.member(0, say(0, 1).with(SYN));
+    wire.member(1, say(0, 1).with(SYN));
+    let first = wire.of_client(say(1, 1));
+    assert!(!wire.connection.from_client_by_the_tick(&first, [0; 6], &wire.scene));
+    wire.client(say(1, 1));
+    assert!(wire.connection.from_client_by_the_tick(&first, [0; 6], &wire.scene));
+    // Nor since when a speaker is stopped, nor when it is looked at again.
+    let (mut wire, _) = downloaded(AHEAD - 64_000);
+    wire.member(0, say(AHEAD - 32_000, 1).data(64_000));
+    let last = wire.of_client(say(1, AHEAD + 32_000));
+    assert!(!wire.connection.from_client_by_the_tick(&last, [0; 6], &wire.scene));
+    assert_eq!((wire.connection.stopped_ns, wire.connection.flags & QUEUED), (0, 0));
+    wire.client(say(1, AHEAD + 32_000));
+    assert_ne!((wire.connection.stopped_ns, wire.connection.flags & QUEUED), (0, 0));
+    assert!(wire.connection.from_client_by_the_tick(&last, [0; 6], &wire.scene));
+    wire.connection.flags &= !QUEUED;
+    assert!(!wire.connection.from_client_by_the_tick(&last, [0; 6], &wire.scene));
+}
+
+/// The standby has said nothing since the handshake, and one stream has gone on by `bytes`, or until that is noticed.
+fn far_behind(bytes: u32, upload: bool) -> Wire {
+    let mut wire = Wire::open();
+    wire.pass(1);
+    let mut at = 1;
+    while at < bytes && wire.connection.verdict == Verdict::InSync as u32 {
+        at += 1 << 22;
+        if upload {
+            wire.connection.out.right = C.wrapping_add(at);
+            wire.client(say(at, 1));
+            wire.member(0, say(1, at));
+            wire.pass(LIMIT);
+            wire.member(0, say(1, at));
+        } else {
+            wire.member(0, say(at, 1).data(100));
+            wire.client(say(1, at + 100));
+            wire.pass(LIMIT);
+            wire.member(0, say(at + 100, 1));
+        }
+    }
+    wire
+}
+
+#[test]
+fn a_standby_that_is_far_behind_is_let_go_before_the_numbers_go_round() {
+    for upload in [true, false] {
+        let wire = far_behind(1 << 29, upload);
+        assert_eq!(wire.connection.verdict, Verdict::InSync as u32, "it may yet catch up");
+        let mut wire = far_behind((1 << 30) + (1 << 23), upload);
+        let of = &wire.connection;
+        assert_eq!((of.verdict, of.why), (Verdict::Unprotected as u32, Why::Behind as u32));
+        let at = wire.connection.client.nxt.wrapping_sub(C);
+        let ack = wire.connection.client.ack.wrapping_sub(M[1]);
+        let (segment, mut edit) = (wire.of_client(say(at, ack).data(10)), Edit::default());
+        assert_eq!(wire.connection.to_copy(1, &segment, &wire.scene, &mut edit), UNPLANNED);
+        let [speaker, standby] = wire.client(say(at, ack).data(10));
+        assert_eq!(speaker.map(|heard| (heard.seq, heard.payload)), Some((at, 10)));
+        assert_eq!(standby.map(|heard| (heard.seq, heard.ack, heard.flags)), Some((1, 1, RST | ACK)));
+        // From then on it hears nothing, planned or not.
+        let segment = wire.of_client(say(at + 10, ack).data(10));
+        assert_eq!(wire.connection.to_copy(1, &segment, &wire.scene, &mut edit), NOT_FOR_IT);
+        assert_eq!(wire.connection.to_copy(0, &segment, &wire.scene, &mut edit), EDITED);
+        // Nor is it ever taken for level again.
+        wire.member(1, say(1, at + 10));
+        wire.member(0, say(ack, at + 10));
+        assert!(!wire.connection.survives(1, &wire.scene) && !wire.connection.is_protected(&wire.scene));
+    }
 }
