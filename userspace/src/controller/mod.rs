@@ -208,6 +208,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         let found = pair::Found {
             saved: loaded.saved.get(&facts.config.name).cloned(),
             word: (opened == Opened::Adopted).then(|| plane.role(facts.id)),
+            tripped: plane.tripped(facts.id),
         };
         begun.push((Arc::clone(facts), pair::State::begin(facts.settings(), &found, boottime())));
     }

@@ -1,6 +1,6 @@
 //! What outlives a controller and a power cut, and the state that the next controller begins with.
 
-use hotpair_abi::{Epoch, RoleWord, Slot};
+use hotpair_abi::{Epoch, RoleWord, Slot, voice};
 
 use super::{Action, Health, Nanos, Phase, Place, Settings, Signs, State};
 use crate::api::types::RecordKind;
@@ -54,6 +54,8 @@ pub struct Found {
     pub saved: Option<Saved>,
     /// The role word of a data plane that was adopted.
     pub word: Option<RoleWord>,
+    /// The epoch in which its latch last tripped; `Epoch(0)` for never.
+    pub tripped: Epoch,
 }
 
 impl State {
@@ -104,8 +106,9 @@ impl State {
         };
         let mut actions = Vec::new();
         if let Some(word) = live {
-            // A handover that was under way when the last controller ended: take it back, roles unchanged.
-            if word.handover() {
+            // A handover that was under way when the last controller ended: take it back, roles unchanged. If the latch
+            // has tripped since, the other one speaks in this epoch, and goes on until the first look follows the latch.
+            if word.handover() && voice::active(word, found.tripped.0) == word.active() {
                 state.epoch = state.epoch.next();
             }
             state.record(

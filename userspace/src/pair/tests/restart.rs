@@ -13,7 +13,8 @@ fn restart(world: &mut World, power_cut: bool) {
         world.signs = Default::default();
         world.guests = [None, None];
     }
-    let found = Found { saved: world.saved.clone(), word: (!power_cut).then_some(world.word) };
+    let word = (!power_cut).then_some(world.word);
+    let found = Found { saved: world.saved.clone(), word, tripped: world.tripped };
     let (state, actions) = State::begin(settings(), &found, world.now);
     world.state = state;
     world.execute(actions);
@@ -104,6 +105,36 @@ fn a_handover_that_a_restart_interrupted_is_taken_back() {
     assert_eq!(world.word.active(), old);
     world.run(SECOND);
     assert_eq!(world.state.health.protection, Protection::Protected);
+}
+
+#[test]
+fn a_latch_that_tripped_after_an_interrupted_handover_stays_in_force() {
+    let mut world = World::protected(settings());
+    let old = world.state.active;
+    world.ask(1, crate::pair::Request::Switchover);
+    while !world.word.handover() {
+        world.tick();
+    }
+    // No controller; the handover has ended by itself, and the primary falls silent.
+    let epoch = world.word.epoch();
+    world.now += 3 * SECOND;
+    world.tripped = epoch;
+    world.signs[old.other().index()].last = world.now;
+    world.signs[old.other().index()].streak_since = world.now - SECOND;
+    // It thaws just when the next controller starts.
+    world.signs[old.index()].last = world.now;
+    restart(&mut world, false);
+    assert!(!world.word.handover());
+    assert_eq!(
+        (world.word.epoch(), world.word.active()),
+        (epoch, old),
+        "the latch is in force until it is followed"
+    );
+    assert!(!world.word.protect() && !world.word.gate(), "nothing waits for the dead member");
+    world.look();
+    assert_eq!(world.word.active(), old.other());
+    assert!(world.word.muted(old));
+    world.run_until_protected(20 * SECOND);
 }
 
 #[test]
