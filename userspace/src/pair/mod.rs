@@ -174,7 +174,10 @@ impl State {
 
     /// Brings the data plane and the store in line with the state; the role word goes first.
     fn settle(&mut self, now: Nanos, actions: &mut Vec<Action>) {
-        let word = self.role_word(now);
+        self.settle_as(self.role_word(now), now, actions);
+    }
+
+    fn settle_as(&mut self, word: RoleWord, now: Nanos, actions: &mut Vec<Action>) {
         if word != self.word {
             actions.insert(0, Action::SetRole(word));
             self.word = word;

@@ -118,9 +118,20 @@ impl State {
                 format!("the controller started and took over what was running: slot {active} serves"),
             );
         }
-        state.settle(now, &mut actions);
+        let word = state.role_word(now);
+        let word = live
+            .filter(|live| state.may_stay_protected(*live, found.tripped))
+            .map_or(word, |live| word.with_protect(live.protect()).with_gate(live.gate() && settings.gate));
+        state.settle_as(word, now, &mut actions);
         actions.push(Action::AskRunning);
         (state, actions)
+    }
+
+    /// Whether the standby that an adopted word speaks of may still be in service: nobody has been looked at yet. What
+    /// begins while the word says that there is none is unprotected until it ends.
+    fn may_stay_protected(&self, live: RoleWord, tripped: Epoch) -> bool {
+        let stays = live.held() && live.mirror() && self.settings.mirror && !live.handover();
+        stays && voice::active(live, tripped.0) == live.active()
     }
 
     /// What must survive as it is now.

@@ -41,6 +41,32 @@ fn a_restarted_controller_takes_over_what_runs() {
 }
 
 #[test]
+fn a_restart_leaves_connections_protected_until_somebody_has_been_looked_at() {
+    let mut world = World::protected(settings());
+    let word = world.word;
+    assert!(word.protect() && word.gate());
+    restart(&mut world, false);
+    assert_eq!(world.word, word, "nobody has been looked at yet");
+    world.look();
+    assert_eq!(world.word, word);
+    // A standby that has died meanwhile is found out at the first look.
+    let standby = word.active().other();
+    world.kill(standby);
+    world.now += SECOND;
+    world.signs[word.active().index()].last = world.now;
+    restart(&mut world, false);
+    assert_eq!(world.word, word);
+    world.look();
+    assert!(!world.word.protect() && !world.word.gate());
+    // What no longer waits for the standby does not begin to by a restart.
+    world.run_until_protected(20 * SECOND);
+    let ungated = crate::pair::Settings { gate: false, ..settings() };
+    let found = Found { saved: world.saved.clone(), word: Some(world.word), tripped: world.tripped };
+    let (state, _) = State::begin(ungated, &found, world.now);
+    assert!(state.word.protect() && !state.word.gate());
+}
+
+#[test]
 fn after_a_power_cut_the_epoch_and_the_generations_rise() {
     let mut world = World::protected(settings());
     let mut epochs = vec![world.state.epoch];
