@@ -16,11 +16,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hotpair_abi::{PairId, Slot};
+use hotpair_abi::{PairId, RoleWord, Slot};
 use tokio::sync::oneshot;
 
+use super::account::{Account, Counts};
 use super::agenda::Agenda;
-use super::{PairFacts, Shared, boottime, execute, history, nudge, priority, wall_ms};
+use super::nudge::Turn;
+use super::{PairFacts, Shared, boottime, execute, history, priority, wall_ms};
 use crate::api::types::{Done, Protection, Record, RecordKind, Refusal};
 use crate::pair::{self, Action, Event, Request, RequestId, Signs, State, step};
 
@@ -64,7 +66,7 @@ enum Message {
     Look(PairId),
     Ask(Ask),
     /// What has become of a pair's connections at its last change of role.
-    Carried(PairId, nudge::Account),
+    Carried(PairId, Account),
     Stop,
 }
 
@@ -94,7 +96,7 @@ impl Inbox {
         self.send(Message::Ask(ask));
     }
 
-    pub(crate) fn carried(&self, pair: PairId, account: nudge::Account) {
+    pub(crate) fn carried(&self, pair: PairId, account: Account) {
         self.send(Message::Carried(pair, account));
     }
 
@@ -124,7 +126,7 @@ struct Aside {
     at_ms: u64,
     /// From the decision to the changed role word.
     flip: Option<Duration>,
-    carried: Option<nudge::Account>,
+    carried: Option<Account>,
 }
 
 /// A report under way: the pairs that are still to be told about, and what was told.
@@ -163,6 +165,13 @@ pub(crate) fn spawn(shared: Arc<Shared>, begun: Vec<Begun>, outbox: Outbox) -> J
         .expect("a thread can be started")
 }
 
+/// Has a pair's connections told who speaks under this word, if they are carried over.
+fn tell(shared: &Shared, facts: &PairFacts, word: RoleWord, counts: Counts) {
+    if facts.carries_tcp() {
+        shared.nudger.turned(Turn { id: facts.id, mac: facts.mac, epoch: word.epoch(), counts });
+    }
+}
+
 impl Engine {
     fn new(shared: Arc<Shared>, begun: Vec<Begun>) -> Engine {
         let mut engine = Engine {
@@ -184,6 +193,20 @@ impl Engine {
     }
 
     fn run(&mut self, outbox: &Outbox) {
+        self.go_round(outbox);
+        // The history has whom the last change of role has reset.
+        self.shared.nudger.finish();
+        while let Ok(message) = outbox.0.try_recv() {
+            if let Message::Carried(..) = message {
+                self.receive(message);
+            }
+        }
+        while let Some(aside) = self.aside.pop_front() {
+            self.carry_out(aside);
+        }
+    }
+
+    fn go_round(&mut self, outbox: &Outbox) {
         loop {
             self.shared.pulse.fetch_add(1, Ordering::Relaxed);
             self.look_around();
@@ -226,7 +249,7 @@ impl Engine {
         }
     }
 
-    /// `false`: it was the last one. Whatever was put aside is done then.
+    /// `false`: it was the last one.
     fn receive(&mut self, message: Message) -> bool {
         match message {
             Message::Pair(id, event) => {
@@ -254,12 +277,7 @@ impl Engine {
                     self.aside.push_back(Aside { index, actions, at_ms: wall_ms(), flip: None, carried });
                 }
             }
-            Message::Stop => {
-                while let Some(aside) = self.aside.pop_front() {
-                    self.carry_out(aside);
-                }
-                return false;
-            }
+            Message::Stop => return false,
         }
         true
     }
@@ -300,13 +318,10 @@ impl Engine {
             Some(next) => self.agenda.set(index, next, now),
             None => {
                 let decided = Instant::now();
-                let mac = pair.facts.mac;
                 let flip = pair.state.plain_flip(signs, tripped, now).map(|word| {
                     plane.set_role(id, word);
                     let flip = decided.elapsed();
-                    if word.mirror() {
-                        self.shared.nudger.turned(nudge::Turn { id, mac });
-                    }
+                    tell(&self.shared, &pair.facts, word, Counts::All);
                     flip
                 });
                 self.step_at(index, Event::Observed { signs, tripped }, now, flip);
@@ -338,16 +353,19 @@ impl Engine {
     ) {
         let id = self.pairs[index].facts.id;
         let plane = &self.shared.plane;
+        let tell = |word, counts| tell(&self.shared, &self.pairs[index].facts, word, counts);
         actions.retain(|action| {
             match action {
                 Action::SetRole(word) => {
                     let before = plane.role(id);
                     plane.set_role(id, *word);
                     flip.get_or_insert_with(|| decided.elapsed());
-                    if before.active() != word.active() && word.mirror() {
-                        let mac = self.pairs[index].facts.mac;
-                        self.shared.nudger.turned(nudge::Turn { id, mac });
+                    if before.active() != word.active() {
+                        tell(*word, Counts::All);
                     }
+                }
+                Action::Tell { counts_resets } => {
+                    tell(plane.role(id), if *counts_resets { Counts::Resets } else { Counts::Nothing });
                 }
                 Action::ClearSigns(slot) => plane.clear_member(id, *slot),
                 Action::Watch { .. } => {
@@ -384,15 +402,16 @@ impl Engine {
                 | Action::Stop { .. }
                 | Action::Release { .. }
                 | Action::AskRunning => execute::spawn(&self.shared, facts, action),
-                Action::SetRole(_) | Action::ClearSigns(_) | Action::Unwatch => {}
+                Action::SetRole(_) | Action::Tell { .. } | Action::ClearSigns(_) | Action::Unwatch => {}
             }
         }
     }
 
     /// Tells what has become of the connections.
-    fn account(&mut self, index: usize, account: &nudge::Account, at_ms: u64) {
+    fn account(&mut self, index: usize, account: &Account, at_ms: u64) {
+        let Some(text) = account.text() else { return };
         let pair = &self.pairs[index];
-        let (epoch, slot) = (pair.state.epoch.0, pair.state.active);
+        let (epoch, slot) = (account.epoch.0, account.slot);
         self.keep(
             index,
             Record {
@@ -407,7 +426,7 @@ impl Engine {
                 detect_us: None,
                 flip_us: None,
                 connections: Some(account.carried),
-                text: account.text(),
+                text,
             },
         );
     }

@@ -2,6 +2,7 @@
 //!
 //! | file | about |
 //! | --- | --- |
+//! | `account.rs` | what has become of connections at a takeover |
 //! | `agenda.rs` | when each pair wants to be looked at |
 //! | `answers.rs` | what the API is answered from |
 //! | `engine.rs` | the one thread that looks, decides and flips |
@@ -28,6 +29,7 @@
 //! The engine's thread never waits for anything but its next look: no disk, no hypervisor, no lock that another thread
 //! holds for long. Everything slow is a task whose end comes back as an event.
 
+mod account;
 mod agenda;
 mod answers;
 mod engine;
@@ -240,7 +242,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         watcher.abort();
     }
     shared.engine.stop();
-    // The engine ends within its longest look; wait so that no flip is half recorded.
+    // The engine ends within its longest look; wait so that no flip is half recorded or told to half of its connections.
     let _ = tokio::task::spawn_blocking(move || engine.join()).await;
     if let Err(why) = shared.store.flush().await {
         tracing::error!("{why}");

@@ -2,107 +2,92 @@
 //! which of them go on. A thread of its own: the flip must not wait for it, and it must not wait for what the flip has put
 //! aside.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::{Connection, RST_SEEN, Scene};
-use hotpair_abi::tcp::nudge::Nudge;
-use hotpair_abi::tcp::verdict::Why;
-use hotpair_abi::{GATEWAY_MAC, PairId, Slot};
+use hotpair_abi::tcp::connection::Scene;
+use hotpair_abi::tcp::pure::Pure;
+use hotpair_abi::{Epoch, GATEWAY_MAC, PairId, Slot};
 
+use super::account::{Account, Counts, Resets, Told};
 use super::{boottime, engine};
-use crate::api::types::Carried;
 use crate::dataplane::Dataplane;
 use crate::network::{Link, Segments, Towards};
 
-/// A pair whose speaker has changed.
+/// How long a controller that stops waits until everybody has been told: the next one tells them again.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A pair whose connections are to be told who speaks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
     /// The pair.
     pub(super) id: PairId,
     /// Its members' MAC.
     pub(super) mac: [u8; 6],
+    /// Since when it is so.
+    pub(super) epoch: Epoch,
+    /// What is counted.
+    pub(super) counts: Counts,
 }
 
 /// Where turns are reported.
-#[derive(Clone, Debug)]
-pub(crate) struct Nudger(mpsc::Sender<Turn>);
+#[derive(Debug)]
+pub(crate) struct Nudger {
+    /// Nothing for the end.
+    turns: mpsc::Sender<Option<Turn>>,
+    /// Closed by the thread's end.
+    ended: Mutex<mpsc::Receiver<()>>,
+}
 
 impl Nudger {
-    /// Starts the thread; it ends with the last handle.
-    pub(super) fn start(
-        plane: Arc<Dataplane>,
-        uplink: Link,
-        engine: engine::Inbox,
-    ) -> std::io::Result<Nudger> {
-        let (sender, inbox) = mpsc::channel();
+    /// Starts the thread.
+    pub(super) fn start(plane: Arc<Dataplane>, uplink: Link, engine: engine::Inbox) -> io::Result<Nudger> {
+        let mut resets = Resets::default();
+        Nudger::with(move |turn| {
+            if let Some(account) = nudge(&plane, &uplink, turn, &mut resets) {
+                engine.carried(turn.id, account);
+            }
+        })
+    }
+
+    fn with(mut nudge: impl FnMut(Turn) + Send + 'static) -> io::Result<Nudger> {
+        let (turns, inbox) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
         thread::Builder::new().name("hotpair-nudge".into()).spawn(move || {
             // The engine says what it means when this is refused.
             let _ = super::priority::raise();
-            while let Ok(turn) = inbox.recv() {
-                if let Some(account) = nudge(&plane, &uplink, turn) {
-                    engine.carried(turn.id, account);
-                }
+            while let Ok(Some(turn)) = inbox.recv() {
+                nudge(turn);
             }
+            drop(end);
         })?;
-        Ok(Nudger(sender))
+        Ok(Nudger { turns, ended: Mutex::new(ended) })
     }
 
-    /// Says that the speaker of a pair has changed.
+    /// Has a pair's connections told who speaks.
     pub(super) fn turned(&self, turn: Turn) {
-        // The thread only ends with the last sender.
-        let _ = self.0.send(turn);
+        // Once the thread has ended nobody is interested any more.
+        let _ = self.turns.send(Some(turn));
     }
-}
 
-/// What has become of a pair's connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) carried: Carried,
-    /// Why some could not go on, and how many of them.
-    reasons: BTreeMap<&'static str, u64>,
-}
-
-impl Account {
-    fn add(&mut self, connection: &Connection, nudge: &Nudge, scene: &Scene) {
-        if nudge.client.any() {
-            self.carried.reset += 1;
-            *self.reasons.entry(why_not(connection, scene).text()).or_default() += 1;
-        } else {
-            self.carried.went_on += 1;
+    /// Waits until all that was reported is told, but not for ever.
+    pub(super) fn finish(&self) {
+        let _ = self.turns.send(None);
+        let ended = self.ended.lock().expect("waiting does not panic").recv_timeout(PATIENCE);
+        if ended == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "not every connection could be told of the takeover: the next controller tells them"
+            );
         }
     }
-
-    /// As a sentence.
-    pub(crate) fn text(&self) -> String {
-        let Carried { went_on, reset } = self.carried;
-        let some = |count: u64| format!("{count} TCP connection{}", if count == 1 { "" } else { "s" });
-        if reset == 0 {
-            return format!("{} went on", some(went_on));
-        }
-        let reasons: Vec<String> =
-            self.reasons.iter().map(|(why, count)| format!("{count}: {why}")).collect();
-        let were = if reset == 1 { "was" } else { "were" };
-        format!("{} went on, {reset} {were} reset ({})", some(went_on), reasons.join("; "))
-    }
 }
 
-/// Why a connection could not go on at the member that speaks now.
-fn why_not(connection: &Connection, scene: &Scene) -> Why {
-    let slot = scene.speaker;
-    match Why::from_u32(connection.why) {
-        _ if connection.created_ns < scene.since_ns[slot as usize & 1] => Why::Older,
-        Some(why) if why != Why::Well => why,
-        _ if connection.half(slot).flags & RST_SEEN != 0 => Why::Reset,
-        _ => Why::Behind,
-    }
-}
-
-/// Tells a pair's connections; what has become of them, if there are any.
-fn nudge(plane: &Dataplane, uplink: &Link, turn: Turn) -> Option<Account> {
+/// Tells a pair's connections; what has become of them, if there is anything to tell.
+fn nudge(plane: &Dataplane, uplink: &Link, turn: Turn, resets: &mut Resets) -> Option<Account> {
     let connections = match plane.connections(turn.id) {
         Ok(connections) => connections,
         Err(error) => {
@@ -111,26 +96,18 @@ fn nudge(plane: &Dataplane, uplink: &Link, turn: Turn) -> Option<Account> {
         }
     };
     let scene = plane.scene(turn.id, boottime());
-    let mut account = Account::default();
-    let nudges: Vec<(&Tuple, &Connection, Nudge)> = connections
-        .iter()
-        .filter_map(|(tuple, connection)| Some((tuple, connection, connection.nudge(&scene)?)))
-        .inspect(|(_, connection, nudge)| account.add(connection, nudge, &scene))
-        .collect();
-    if nudges.is_empty() {
+    // After that: a later change of role has a turn of its own, and what is seen here may be of that already.
+    if plane.role(turn.id).epoch() != turn.epoch {
         return None;
     }
-    tell(plane, uplink, turn, &scene, &nudges);
+    let (told, account) = resets.tell((turn.id, turn.epoch, turn.counts), &connections, &scene);
+    if !told.is_empty() {
+        tell(plane, uplink, turn, &scene, &told);
+    }
     Some(account)
 }
 
-fn tell(
-    plane: &Dataplane,
-    uplink: &Link,
-    turn: Turn,
-    scene: &Scene,
-    nudges: &[(&Tuple, &Connection, Nudge)],
-) {
+fn tell(plane: &Dataplane, uplink: &Link, turn: Turn, scene: &Scene, told: &[Told]) {
     let tap = plane.tap_index(turn.id, Slot::from_bit(u64::from(scene.speaker)));
     let (member, client) = match (Segments::open(tap), Segments::open(uplink.index)) {
         (Ok(member), Ok(client)) => (member, client),
@@ -139,57 +116,88 @@ fn tell(
             return;
         }
     };
-    let mut failed = None;
-    let tell = |tuple: &Tuple, connection: &Connection, nudge: &Nudge| -> std::io::Result<()> {
-        let macs = [turn.mac, GATEWAY_MAC];
-        if nudge.member.any() {
-            member.send(tuple, Towards::Member, macs, &nudge.member, &[])?;
-        }
-        if nudge.old_byte.any() {
-            member.send(tuple, Towards::Member, macs, &nudge.old_byte, &[0])?;
-        }
-        if nudge.client.any() {
-            client.send(tuple, Towards::Client, [connection.mac, uplink.mac], &nudge.client, &[])?;
-        }
-        Ok(())
-    };
-    for (tuple, connection, nudge) in nudges {
-        if let Err(error) = tell(tuple, connection, nudge) {
-            failed = Some(error);
-        }
-    }
-    if let Some(error) = failed {
+    let said = said_to_all(told, [turn.mac, GATEWAY_MAC], uplink.mac, |said| {
+        let link = if said.towards == Towards::Member { &member } else { &client };
+        link.send(said.tuple, said.towards, said.macs, said.pure, said.payload)
+    });
+    if let Err(error) = said {
         tracing::warn!(%error, "not every connection could be told of the takeover");
     }
+}
+
+/// One segment of those that tell a connection.
+struct Said<'a> {
+    tuple: &'a Tuple,
+    towards: Towards,
+    macs: [[u8; 6]; 2],
+    pure: &'a Pure,
+    payload: &'static [u8],
+}
+
+/// Says everything to everybody, whatever becomes of the rest. What was refused, as a queue was full, is said once more when
+/// all else has been.
+fn said_to_all(
+    told: &[Told],
+    member: [[u8; 6]; 2],
+    uplink: [u8; 6],
+    mut say: impl FnMut(&Said) -> io::Result<()>,
+) -> io::Result<()> {
+    let all = told.iter().flat_map(|(tuple, connection, nudge)| {
+        let client = [connection.mac, uplink];
+        [
+            Said { tuple, towards: Towards::Member, macs: member, pure: &nudge.member, payload: &[] },
+            Said { tuple, towards: Towards::Member, macs: member, pure: &nudge.old_byte, payload: &[0] },
+            Said { tuple, towards: Towards::Client, macs: client, pure: &nudge.client, payload: &[] },
+        ]
+    });
+    let refused: Vec<_> = all.filter(|said| said.pure.any() && say(said).is_err()).collect();
+    let mut result = Ok(());
+    for said in &refused {
+        result = result.and(say(said));
+    }
+    result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hotpair_abi::tcp::connection::Connection;
+    use hotpair_abi::tcp::nudge::Nudge;
+    use hotpair_abi::tcp::segment::ACK;
 
     #[test]
-    fn what_was_reset_is_told_with_its_reasons() {
-        let mut account = Account::default();
-        account.carried.went_on = 2;
-        assert_eq!(account.text(), "2 TCP connections went on");
-        account.carried = Carried { went_on: 1, reset: 3 };
-        account.reasons = [(Why::Older.text(), 2), (Why::Payload.text(), 1)].into();
-        assert_eq!(
-            account.text(),
-            "1 TCP connection went on, 3 were reset (2: began before the present standby came; 1: the members send \
-             different bytes)"
-        );
+    fn who_stops_waits_until_all_are_told() {
+        let (told, seen) = mpsc::channel();
+        let nudger = Nudger::with(move |turn| {
+            thread::sleep(Duration::from_millis(20));
+            told.send(turn.epoch).expect("somebody listens");
+        })
+        .expect("a thread");
+        for epoch in [Epoch(1), Epoch(2)] {
+            nudger.turned(Turn { id: PairId(0), mac: [2; 6], epoch, counts: Counts::All });
+        }
+        nudger.finish();
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Epoch(1), Epoch(2)]);
     }
 
     #[test]
-    fn a_connection_that_the_new_speaker_never_had_is_an_older_one_whatever_else_is_wrong_with_it() {
-        let scene = Scene { speaker: 1, since_ns: [0, 50], ..Scene::default() };
-        let mut connection = Connection { created_ns: 20, why: Why::Behind as u32, ..Connection::FRESH };
-        assert_eq!(why_not(&connection, &scene), Why::Older);
-        connection.created_ns = 60;
-        assert_eq!(why_not(&connection, &scene), Why::Behind);
-        connection.why = Why::Well as u32;
-        connection.half[1].flags = RST_SEEN;
-        assert_eq!(why_not(&connection, &scene), Why::Reset);
+    fn a_refused_segment_keeps_no_other_back_and_is_said_once_more() {
+        let tuple = Tuple::default();
+        let connection = Connection { mac: [7; 6], ..Connection::FRESH };
+        let pure = |seq| Pure { seq, flags: ACK, ..Pure::NOTHING };
+        let nudge = Nudge { member: pure(1), old_byte: pure(2), client: pure(3) };
+        let quiet = Nudge { member: pure(4), ..Nudge::default() };
+        let told = [(&tuple, &connection, nudge), (&tuple, &connection, quiet)];
+        let mut said = Vec::new();
+        let result = said_to_all(&told, [[1; 6], [2; 6]], [3; 6], |one| {
+            said.push((one.pure.seq, one.macs));
+            if [1, 2].contains(&one.pure.seq) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        let member = [[1; 6], [2; 6]];
+        assert_eq!(
+            said,
+            [(1, member), (2, member), (3, [[7; 6], [3; 6]]), (4, member), (1, member), (2, member)]
+        );
+        assert!(result.is_err(), "they were refused twice");
     }
 }

@@ -22,6 +22,11 @@ pub enum Action {
     },
     /// No handover comes of it: nothing is counted any more.
     Unwatch,
+    /// Tell the pair's connections who speaks, though no other slot has become active.
+    Tell {
+        /// Whether those that are reset by that are counted. Otherwise an earlier controller may have told them already.
+        counts_resets: bool,
+    },
     /// Tell the uplink's neighbours where the entry addresses are.
     Announce,
     /// Write what must survive, before anything after this is done.

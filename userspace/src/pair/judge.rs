@@ -198,6 +198,10 @@ impl State {
             let place = self.place(slot);
             match place.phase {
                 Phase::Unknown | Phase::Booting { .. } if place.says_serving(timeout, now) => {
+                    if self.held && slot == self.active && place.phase != Phase::Unknown {
+                        // The clients still wait for the member that was here before.
+                        actions.push(Action::Tell { counts_resets: true });
+                    }
                     self.enter(slot, Phase::Serving, now);
                     let place = self.place_mut(slot);
                     place.failures = 0;

@@ -106,10 +106,16 @@ impl State {
         };
         let mut actions = Vec::new();
         if let Some(word) = live {
-            // A handover that was under way when the last controller ended: take it back, roles unchanged. If the latch
-            // has tripped since, the other one speaks in this epoch, and goes on until the first look follows the latch.
-            if word.handover() && voice::active(word, found.tripped.0) == word.active() {
-                state.epoch = state.epoch.next();
+            // If the latch has tripped, the other one speaks in this epoch until the first look follows it.
+            if voice::active(word, found.tripped.0) == word.active() {
+                // A handover that was under way when the last controller ended: take it back, roles unchanged.
+                if word.handover() {
+                    state.epoch = state.epoch.next();
+                }
+                // The last controller may have ended between a change of role and telling of it.
+                if word.held() {
+                    actions.push(Action::Tell { counts_resets: word.handover() });
+                }
             }
             state.record(
                 &mut actions,

@@ -208,6 +208,7 @@ impl State {
             self.epoch = self.epoch.next();
             let text = format!("the switchover to slot {new} was given up: {why}; slot {old} serves on");
             self.record(actions, RecordKind::SwitchoverAborted, Some(new), text);
+            actions.push(Action::Tell { counts_resets: true });
             if let Some(id) = handover.request {
                 let why = format!("the standby (slot {new}) failed while it took over: {why}");
                 actions.push(Action::Answer(

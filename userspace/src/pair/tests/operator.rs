@@ -57,6 +57,7 @@ fn a_switchover_is_taken_back_when_the_new_primary_dies_on_the_way() {
     assert!(!world.word.handover());
     assert!(world.answers[&1].is_err());
     assert!(world.kinds().contains(&RecordKind::SwitchoverAborted));
+    assert_eq!(world.told, [true], "who had gone over hears that he is back");
     world.run_until_protected(20 * SECOND);
 }
 

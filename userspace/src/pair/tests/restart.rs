@@ -47,6 +47,7 @@ fn a_restart_leaves_connections_protected_until_somebody_has_been_looked_at() {
     assert!(word.protect() && word.gate());
     restart(&mut world, false);
     assert_eq!(world.word, word, "nobody has been looked at yet");
+    assert_eq!(world.told, [false], "who did not hear of the last takeover hears of it now");
     world.look();
     assert_eq!(world.word, word);
     // A standby that has died meanwhile is found out at the first look.
@@ -126,9 +127,13 @@ fn a_handover_that_a_restart_interrupted_is_taken_back() {
     let mut world = World::protected(settings());
     let old = world.state.active;
     world.ask(1, crate::pair::Request::Switchover);
+    while !world.word.handover() {
+        world.tick();
+    }
     restart(&mut world, false);
     assert!(!world.word.handover());
     assert_eq!(world.word.active(), old);
+    assert_eq!(world.told, [true], "who had gone over hears that he is back");
     world.run(SECOND);
     assert_eq!(world.state.health.protection, Protection::Protected);
 }
@@ -157,6 +162,7 @@ fn a_latch_that_tripped_after_an_interrupted_handover_stays_in_force() {
         "the latch is in force until it is followed"
     );
     assert!(!world.word.protect() && !world.word.gate(), "nothing waits for the dead member");
+    assert!(world.told.is_empty(), "they are told when the latch is followed");
     world.look();
     assert_eq!(world.word.active(), old.other());
     assert!(world.word.muted(old));

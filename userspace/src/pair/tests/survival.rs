@@ -229,8 +229,14 @@ fn both_members_dead_are_both_made_again() {
     world.kill(Slot::One);
     world.run(100 * MS);
     assert_eq!(world.state.health.protection, Protection::Down);
+    assert!(world.told.is_empty(), "there is nobody to speak");
     world.run_until_protected(20 * SECOND);
-    assert!(world.state.epoch >= epoch);
+    assert_eq!(
+        (world.state.active, world.state.epoch),
+        (Slot::Zero, epoch),
+        "no other slot has become active"
+    );
+    assert_eq!(world.told, [true], "clients hear that the member they knew is not there any more");
     assert_eq!(world.volumes.iter().map(Vec::len).sum::<usize>(), 2, "no volume is left behind");
 }
 

@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) history: Vec<(Nanos, Entry)>,
     pub(super) answers: BTreeMap<u64, Result<String, Refusal>>,
     pub(super) announced: usize,
+    /// Whether resets were to be counted, each time that connections were to be told.
+    pub(super) told: Vec<bool>,
     /// Looks for which a glance would have been enough.
     pub(super) glances: usize,
     /// Flips whose role word was known before the step.
@@ -90,6 +92,7 @@ impl World {
             history: Vec::new(),
             answers: BTreeMap::new(),
             announced: 0,
+            told: Vec::new(),
             glances: 0,
             plain_flips: 0,
             spoke: Vec::new(),
@@ -146,6 +149,7 @@ impl World {
                     assert_eq!(self.watched.take(), Some(self.word.epoch()), "nobody counts");
                 }
                 Action::Announce => self.announced += 1,
+                Action::Tell { counts_resets } => self.told.push(counts_resets),
                 Action::Save(saved) => {
                     if let Some(old) = &self.saved {
                         assert!(saved.ceiling >= old.ceiling, "the saved epoch went back");
