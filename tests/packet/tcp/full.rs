@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 
+use hotpair::dataplane::PairSetup;
 use hotpair_abi::PairId;
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Tuple;
@@ -12,7 +13,7 @@ use hotpair_abi::tcp::verdict::Verdict;
 
 use super::conversation::{C, Conversation, M, arrive, carry, leave, run, say};
 use super::wire::{self, RST};
-use crate::bench::{Bench, WEB, alone, bpf_dir};
+use crate::bench::{Bench, DB, WEB, alone, bpf_dir, setup};
 
 /// Connections that there is room for, as docs/tcp.md says it.
 pub(crate) const ROOM: usize = 131_072;
@@ -181,5 +182,22 @@ fn a_connection_that_has_begun_anew_is_not_forgotten_with_the_one_before() {
             assert!(leave(&bench, 1, &conversation.syn_ack(1)).client.is_some(), "it goes on");
             bench.plane.forget_connections(|_| true).expect("the table");
         }
+    });
+}
+
+#[test]
+fn what_was_known_of_connections_before_they_were_not_carried_over_for_a_time_is_forgotten() {
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        nth(1).open(&bench);
+        strangers(DB, 3);
+        let known = || [WEB, DB].map(|pair| bench.plane.connections(pair).expect("the table").len());
+        for (tcp, expected) in [(true, [1, 3]), (false, [1, 3]), (true, [0, 3])] {
+            bench.plane.put_pair(WEB, &PairSetup { tcp, ..setup(WEB, "web") }).expect("a pair");
+            assert_eq!(known(), expected, "{tcp}");
+        }
+        bench.plane.remove_pair(DB).expect("removing");
+        assert_eq!(known(), [0, 0]);
     });
 }

@@ -39,10 +39,9 @@ pub(super) async fn all(
         tokio::spawn(watch_plane(Arc::clone(shared), events)),
         tokio::spawn(watch_hypervisor(Arc::clone(shared), vm_inbox)),
         tokio::spawn(announce(Arc::clone(shared), announcements)),
+        // Also where no pair carries connections over: one that did before may have left some.
+        tokio::spawn(forget::forget(Arc::clone(shared))),
     ];
-    if shared.pairs.iter().any(|facts| facts.carries_tcp()) {
-        tasks.push(tokio::spawn(forget::forget(Arc::clone(shared))));
-    }
     for facts in shared.pairs.iter() {
         if facts.config.heartbeat.source == Source::Probe {
             tasks.push(tokio::spawn(probe(Arc::clone(shared), Arc::clone(facts))));

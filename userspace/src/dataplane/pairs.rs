@@ -84,7 +84,8 @@ impl Dataplane {
         }
         let obsolete: Vec<_> =
             maps.entries.of(id.0).iter().filter(|key| !wanted.contains(key)).copied().collect();
-        if !Self::in_use(row) {
+        let is_new = !Self::in_use(row);
+        if is_new {
             rows::clear(row);
             for slot in Slot::BOTH {
                 self.clear_member(id, slot);
@@ -121,6 +122,10 @@ impl Dataplane {
             maps.entries.insert(key, id.0)?;
         }
         drop(maps);
+        if setup.tcp && !is_new && !self.carries_tcp(id) {
+            // Nobody has kept up what was known of its connections.
+            self.forget_connections(|connection| connection.pair == id.0)?;
+        }
         self.carry_tcp(id, row, setup.tcp)
     }
 
@@ -151,7 +156,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Removes a pair with its addresses, taps and counters. Success when there is none.
+    /// Removes a pair with its addresses, taps, counters and connections. Success when there is none.
     ///
     /// # Errors
     /// When the kernel refuses; the pair speaks no more all the same.
@@ -176,7 +181,7 @@ impl Dataplane {
         for slot in Slot::BOTH {
             self.clear_member(id, slot);
         }
-        Ok(())
+        self.forget_connections(|connection| connection.pair == id.0)
     }
 
     fn remove_entry(&self, maps: &mut Maps, key: [u8; 16]) -> Result<(), DataplaneError> {
