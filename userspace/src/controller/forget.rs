@@ -59,9 +59,9 @@ pub(super) async fn forget(shared: Arc<Shared>) {
     let mut patience = Patience::new(suspended());
     loop {
         moments.tick().await;
-        // A suspension from here on is none of this look's.
+        // Before all that follows: nobody is older by a suspension that comes in between.
         let now = boottime();
-        if !patience.is_over(suspended(), now) {
+        if !patience.is_over(suspended(), boottime()) {
             continue;
         }
         let plane = Arc::clone(&shared.plane);
