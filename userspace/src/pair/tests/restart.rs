@@ -6,8 +6,9 @@ use super::world::{MS, SECOND, World, settings};
 use crate::api::types::{Protection, RecordKind};
 use crate::pair::{Event, Found, State};
 
-fn restart(world: &mut World, power_cut: bool) {
+pub(super) fn restart(world: &mut World, power_cut: bool) {
     world.under_way.clear();
+    world.watched = None;
     if power_cut {
         world.word = hotpair_abi::RoleWord::default();
         world.signs = Default::default();
