@@ -22,7 +22,8 @@ pub fn state(bytes: &[u8]) {
     };
     for word in [Some(word), None] {
         let now = 1_000_000_000;
-        let (mut state, _) = State::begin(settings, &Found { saved: saved.clone(), word }, now);
+        let (mut state, _) =
+            State::begin(settings, &Found { saved: saved.clone(), word, tripped: Epoch(1) }, now);
         for round in 1..4 {
             let now = now + round * 50_000_000;
             let signs =

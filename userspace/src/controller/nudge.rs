@@ -108,7 +108,8 @@ fn nudge(plane: &Dataplane, uplink: &Link, turn: Turn, resets: &mut Resets) -> O
 }
 
 fn tell(plane: &Dataplane, uplink: &Link, turn: Turn, scene: &Scene, told: &[Told]) {
-    let tap = plane.tap_index(turn.id, Slot::from_bit(u64::from(scene.speaker)));
+    let speaker = Slot::from_bit(u64::from(scene.speaker));
+    let tap = plane.tap_index(turn.id, speaker);
     let (member, client) = match (Segments::open(tap), Segments::open(uplink.index)) {
         (Ok(member), Ok(client)) => (member, client),
         (Err(error), _) | (_, Err(error)) => {
@@ -116,19 +117,33 @@ fn tell(plane: &Dataplane, uplink: &Link, turn: Turn, scene: &Scene, told: &[Tol
             return;
         }
     };
+    // It may be gone.
+    let other = Segments::open(plane.tap_index(turn.id, speaker.other())).ok();
     let said = said_to_all(told, [turn.mac, GATEWAY_MAC], uplink.mac, |said| {
-        let link = if said.towards == Towards::Member { &member } else { &client };
-        link.send(said.tuple, said.towards, said.macs, said.pure, said.payload)
+        let (link, towards) = match said.to {
+            To::Speaker => (Some(&member), Towards::Member),
+            To::Other => (other.as_ref(), Towards::Member),
+            To::Client => (Some(&client), Towards::Client),
+        };
+        link.map_or(Ok(()), |link| link.send(said.tuple, towards, said.macs, said.pure, said.payload))
     });
     if let Err(error) = said {
         tracing::warn!(%error, "not every connection could be told of the takeover");
     }
 }
 
+/// Who is told.
+enum To {
+    Speaker,
+    /// The member that spoke before.
+    Other,
+    Client,
+}
+
 /// One segment of those that tell a connection.
 struct Said<'a> {
     tuple: &'a Tuple,
-    towards: Towards,
+    to: To,
     macs: [[u8; 6]; 2],
     pure: &'a Pure,
     payload: &'static [u8],
@@ -145,9 +160,10 @@ fn said_to_all(
     let all = told.iter().flat_map(|(tuple, connection, nudge)| {
         let client = [connection.mac, uplink];
         [
-            Said { tuple, towards: Towards::Member, macs: member, pure: &nudge.member, payload: &[] },
-            Said { tuple, towards: Towards::Member, macs: member, pure: &nudge.old_byte, payload: &[0] },
-            Said { tuple, towards: Towards::Client, macs: client, pure: &nudge.client, payload: &[] },
+            Said { tuple, to: To::Speaker, macs: member, pure: &nudge.member, payload: &[] },
+            Said { tuple, to: To::Speaker, macs: member, pure: &nudge.old_byte, payload: &[0] },
+            Said { tuple, to: To::Client, macs: client, pure: &nudge.client, payload: &[] },
+            Said { tuple, to: To::Other, macs: member, pure: &nudge.other, payload: &[] },
         ]
     });
     let refused: Vec<_> = all.filter(|said| said.pure.any() && say(said).is_err()).collect();
@@ -185,7 +201,7 @@ mod tests {
         let tuple = Tuple::default();
         let connection = Connection { mac: [7; 6], ..Connection::FRESH };
         let pure = |seq| Pure { seq, flags: ACK, ..Pure::NOTHING };
-        let nudge = Nudge { member: pure(1), old_byte: pure(2), client: pure(3) };
+        let nudge = Nudge { member: pure(1), old_byte: pure(2), client: pure(3), other: pure(5) };
         let quiet = Nudge { member: pure(4), ..Nudge::default() };
         let told = [(&tuple, &connection, nudge), (&tuple, &connection, quiet)];
         let mut said = Vec::new();
@@ -196,7 +212,15 @@ mod tests {
         let member = [[1; 6], [2; 6]];
         assert_eq!(
             said,
-            [(1, member), (2, member), (3, [[7; 6], [3; 6]]), (4, member), (1, member), (2, member)]
+            [
+                (1, member),
+                (2, member),
+                (3, [[7; 6], [3; 6]]),
+                (5, member),
+                (4, member),
+                (1, member),
+                (2, member)
+            ]
         );
         assert!(result.is_err(), "they were refused twice");
     }
