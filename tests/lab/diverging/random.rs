@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
+use hotpair_tests::lab::{Machine, PAIR};
 use hotpair_tests::line::Faults;
 use hotpair_tests::stream::{Conversation, PORT};
 use hotpair_tests::wait::wait_until;
@@ -11,6 +12,7 @@ use hotpair_tests::wait::wait_until;
 use super::{DIVERGED, SOON, counter, flows, is_reset, kill};
 use crate::scenario::protected;
 use crate::takeover::{open, patient};
+use crate::tcp::chain::said_to_be;
 use crate::tcp::forgotten::rows;
 use crate::tcp::soaking;
 
@@ -57,6 +59,57 @@ fn members_that_answer_differently_are_noticed_and_their_connection_is_reset() -
     agreeing.increment()?;
     agreeing.download(1_000_000)?;
     open(&lab, true)?.random(1000)
+}
+
+/// The old primary lives on after a switchover: it must not keep what its client was told to be over.
+#[test]
+fn after_a_switchover_neither_member_keeps_a_connection_that_was_reset() -> Result<()> {
+    let name = "after_a_switchover_neither_member_keeps_a_connection_that_was_reset";
+    let Some(lab) = protected(name, patient())? else { return Ok(()) };
+    let mut conversations = Vec::new();
+    for v6 in [false, true] {
+        let mut conversation = open(&lab, v6)?;
+        conversation.random(300_000)?;
+        conversations.push(conversation);
+    }
+    wait_until("it to be noticed", SOON, || {
+        flows(&lab).is_ok_and(|flows| flows.iter().all(|(verdict, _)| verdict == "diverged"))
+    })?;
+    let ports = [conversations[0].local()?.port(), conversations[1].local()?.port()];
+    let members = [lab.primary()?, lab.standby()?];
+    ensure!(established(&members[0], &ports)? == 2, "the primary has both");
+    lab.must(&["switchover", PAIR])?;
+    // Nobody says a word.
+    wait_until("both members to hear of it", SOON, || {
+        members.iter().all(|member| established(member, &ports).is_ok_and(|count| count == 0))
+    })?;
+    for (mut conversation, v6) in conversations.into_iter().zip([false, true]) {
+        is_reset(conversation.random(1000))?;
+        let (from, to) = (conversation.local()?, SocketAddr::new(lab.client().entry(v6)?, PORT));
+        drop(conversation);
+        let _inside = lab.client().netns().enter()?;
+        let mut again = Conversation::open_from(from, to)?;
+        again.increment()?;
+        said_to_be(&lab, &[from.to_string()], "in_sync", "")?;
+    }
+    Ok(())
+}
+
+/// How many connections with clients' ports are open in a member.
+fn established(member: &Machine, ports: &[u16]) -> Result<usize> {
+    let mut count = 0;
+    for table in ["tcp", "tcp6"] {
+        let table = std::fs::read_to_string(format!("/proc/{}/net/{table}", member.pid()))?;
+        let open = table.lines().filter(|line| {
+            // Number, local and remote address with port, state; 01 is ESTABLISHED (proc_net_tcp(5)).
+            let fields: Vec<_> = line.split_whitespace().take(4).collect();
+            let port = fields.get(2).and_then(|remote| remote.rsplit_once(':'));
+            let port = port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+            fields.get(3) == Some(&"01") && port.is_some_and(|port| ports.contains(&port))
+        });
+        count += open.count();
+    }
+    Ok(count)
 }
 
 /// The sums keep up with a long stream, in which a kernel sends 64 KiB at a time, and the other one not the same 64: then they

@@ -20,7 +20,7 @@ pub(super) fn verdicts(lab: &Lab) -> Result<BTreeMap<String, (String, String)>> 
 }
 
 /// Waits until each of these connections has been said to be this, and why.
-pub(super) fn said_to_be(lab: &Lab, clients: &[String], verdict: &str, why: &str) -> Result<()> {
+pub(crate) fn said_to_be(lab: &Lab, clients: &[String], verdict: &str, why: &str) -> Result<()> {
     // A connection at work may be behind for a moment; where all are at work, one of them mostly is.
     let mut missing: BTreeSet<&String> = clients.iter().collect();
     wait_for(&format!("all of {clients:?} to be {verdict}"), Duration::from_secs(20), || {

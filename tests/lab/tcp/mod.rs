@@ -2,7 +2,7 @@
 
 mod behind;
 mod bulk;
-mod chain;
+pub(crate) mod chain;
 mod foretold;
 pub(crate) mod forgotten;
 mod latch;
