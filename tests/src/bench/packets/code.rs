@@ -88,8 +88,13 @@ pub(in crate::bench) const TAKEN_OFF: usize = 4;
 
 /// As [`sender`], of frames that come with [`TAKEN_OFF`] bytes before them. The kernel uses the same pages over and over, and makes
 /// a page a frame anew only if the program has moved its ends; otherwise metadata that somebody has put in front is still there
-/// when the page goes out again, which no driver does.
-pub(super) fn fresh_sender(to: [u8; 6]) -> Result<OwnedFd> {
+/// when the page goes out again, which no driver does. The bytes are still what they have become: those that `again` names, four at a
+/// time, are written once more.
+pub(super) fn fresh_sender(to: [u8; 6], again: &[(usize, [u8; 4])]) -> Result<OwnedFd> {
+    let end = again.iter().map(|(at, _)| at + 4).max().unwrap_or_default();
+    let write =
+        again.iter().map(|(at, bytes)| instruction(0x62, 2, 0, *at as i16, i32::from_ne_bytes(*bytes)));
+    let again: Vec<u64> = at_least(end as i32).into_iter().chain(write).collect();
     let code = [
         copy(6, 1),
         set(2, TAKEN_OFF as i32),
@@ -100,7 +105,11 @@ pub(super) fn fresh_sender(to: [u8; 6]) -> Result<OwnedFd> {
         EXIT,
         copy(1, 6),
     ];
-    bpf::load("bench_fresh", Hook::Xdp, &[&code[..], &addressed(to, &[set(0, XDP_TX), EXIT])].concat())
+    bpf::load(
+        "bench_fresh",
+        Hook::Xdp,
+        &[&code[..], &again, &addressed(to, &[set(0, XDP_TX), EXIT])].concat(),
+    )
 }
 
 /// Sends every frame, an IPv6 packet, back out to this MAC, with the last 32 bits of its destination address anything

@@ -29,9 +29,10 @@ impl Gate {
         Gate::with(number, code::sender(mac)?)
     }
 
-    /// As [`Gate::new`], for frames that are not what they were before, and have [`TAKEN_OFF`](code::TAKEN_OFF) bytes before them.
-    pub(in crate::bench) fn fresh(number: usize, mac: [u8; 6]) -> Result<Gate> {
-        Gate::with(number, code::fresh_sender(mac)?)
+    /// As [`Gate::new`], for frames that are not what they were before, and have [`TAKEN_OFF`](code::TAKEN_OFF) bytes before them, and
+    /// these anew.
+    pub(in crate::bench) fn fresh(number: usize, mac: [u8; 6], again: &[(usize, [u8; 4])]) -> Result<Gate> {
+        Gate::with(number, code::fresh_sender(mac, again)?)
     }
 
     fn with(number: usize, sender: OwnedFd) -> Result<Gate> {
