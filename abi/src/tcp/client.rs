@@ -153,8 +153,8 @@ impl Connection {
     #[inline(always)]
     #[must_use]
     pub const fn is_deserted(&self, scene: &Scene) -> bool {
-        // Who has closed gives up sooner still (`tcp_orphan_retries`, a minute or two).
-        let limit = if self.flags & OUT_FIN != 0 { 600 * SECOND } else { 3600 * SECOND };
+        // Who has closed gives up in a minute or two (`tcp_orphan_retries`), who has closed one way only in some 924 s.
+        let limit = if self.flags & OUT_FIN != 0 { 1000 * SECOND } else { 3600 * SECOND };
         after(self.out.nxt, self.client.ack) && scene.now_ns.saturating_sub(self.heard_ns) > limit
     }
 

@@ -134,6 +134,10 @@ impl Connection {
             self.of_the_lost(slot, speaks, segment, out);
             return;
         }
+        if self.has_lost_track(slot, scene) {
+            self.of_the_let_go(slot, segment, out);
+            return;
+        }
         out.fresh = after(segment.end(), self.half(slot).nxt) as u32;
         if segment.has(RST) {
             self.hear_reset(slot, segment, scene, out);
@@ -162,13 +166,7 @@ impl Connection {
     #[inline(always)]
     fn of_the_lost(&mut self, slot: u32, speaks: bool, segment: &Segment, out: &mut Outcome) {
         if !speaks {
-            if !segment.has(RST) {
-                // It lives, and need not know that another one speaks now, or that its client was told otherwise.
-                let half = self.half_mut(slot);
-                half.ack = later(half.ack, segment.ack);
-                half.nxt = later(half.nxt, segment.end());
-                out.tell_slot = slot;
-            }
+            self.of_the_let_go(slot, segment, out);
             return;
         }
         if segment.has(RST) {
@@ -193,6 +191,18 @@ impl Connection {
         out.edit.window = 0;
         out.edit.sack = SACK_DROP;
         out.edit.stamps = [self.out.stamp, self.client.stamp];
+    }
+
+    /// A standby that lives, and need not know that the connection goes on without it, or not at all: it is told.
+    #[inline(always)]
+    fn of_the_let_go(&mut self, slot: u32, segment: &Segment, out: &mut Outcome) {
+        if segment.has(RST) {
+            return;
+        }
+        let half = self.half_mut(slot);
+        half.ack = segment.ack;
+        half.nxt = segment.end();
+        out.tell_slot = slot;
     }
 
     /// A member resets the connection, or a segment that it was given. A kernel that does not go on with the connection numbers its reset

@@ -30,7 +30,8 @@ impl Connection {
         }
         let speaker = self.half(scene.speaker).ack;
         let standby = self.half(scene.speaker ^ 1).ack;
-        if after(speaker, standby.wrapping_add(FAR)) || self.unsaid(scene.speaker ^ 1) > FAR {
+        let far = after(speaker, standby.wrapping_add(FAR)) | (self.unsaid(scene.speaker ^ 1) > FAR);
+        if far && self.knows(scene.speaker ^ 1, scene) {
             // Half a round further it would be taken for level, and a whole one for where the client is.
             self.judge(Verdict::Unprotected, Why::Behind);
             return;
@@ -67,11 +68,14 @@ impl Connection {
             & (slot != scene.speaker)
     }
 
-    /// Whether that is yet to be told to it.
+    /// Whether that is yet to be told to it, and can be.
     #[inline(always)]
     #[must_use]
     pub const fn is_to_be_let_go(&self, slot: u32, scene: &Scene) -> bool {
-        self.has_lost_track(slot, scene) & (self.half(slot).flags & RST_SEEN == 0)
+        self.has_lost_track(slot, scene)
+            & (self.half(slot).flags & RST_SEEN == 0)
+            & (scene.protect != 0)
+            & self.knows(slot, scene)
     }
 
     /// Whether the client has used up its window, and would not have if it were the speaker's alone.

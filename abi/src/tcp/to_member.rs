@@ -218,7 +218,7 @@ impl Connection {
             };
             return;
         }
-        if self.verdict == Verdict::Lost as u32 {
+        if self.verdict == Verdict::Lost as u32 || self.has_lost_track(slot, scene) {
             // It has said what the client's reset was made of.
             let half = self.half(slot);
             *pure = Pure {

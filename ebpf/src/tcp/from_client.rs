@@ -3,7 +3,7 @@
 use hotpair_abi::count::Counter;
 use hotpair_abi::maps::Pair;
 use hotpair_abi::packet::{Bytes, Ip, Link};
-use hotpair_abi::tcp::connection::Connection;
+use hotpair_abi::tcp::connection::{ANSWERED, Connection};
 use hotpair_abi::tcp::segment::{ACK, SYN};
 use hotpair_abi::{RoleWord, frame, voice};
 
@@ -75,6 +75,9 @@ fn note(scratch: &mut Scratch, connection: *mut Connection, id: u32, begins: boo
         if begins {
             if connection.is_begun_anew_by(segment, &scratch.scene) {
                 connection.begin(segment, id, now);
+                connection.mac = mac;
+            } else if !connection.has(ANSWERED) && segment.seq == connection.client.isn {
+                // Once more, be it by another router.
                 connection.mac = mac;
             }
         } else {

@@ -191,6 +191,9 @@ fn carry_out(frame: TcFrame, ip: &Ip, member: &Member) -> Exit {
         if !tells {
             // SAFETY: takes an interface index; the kernel drops the frame if there is no such interface.
             let action = unsafe { bpf_redirect(host.uplink_ifindex, 0) } as i32;
+            if how != CUT {
+                return Exit::new(row, Counter::ActiveSent, action);
+            }
             return exit(row, scratch, action);
         }
         // SAFETY: clones the frame; nothing read from it before is used afterwards.

@@ -117,6 +117,11 @@ impl Resets {
     }
 }
 
+/// Whether a connection may not have been told who speaks: nobody has spoken on it since, or it is over for its client.
+pub(super) fn may_be_untold(connection: &Connection, scene: &Scene) -> bool {
+    connection.speaker != scene.speaker || connection.nudge(scene).is_some_and(|nudge| nudge.client.any())
+}
+
 /// The connection, as its row would be if somebody had spoken since its reset.
 fn lost(connection: &Connection, scene: &Scene) -> Connection {
     Connection { speaker: scene.speaker, verdict: Verdict::Lost as u32, ..*connection }

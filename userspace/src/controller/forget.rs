@@ -31,17 +31,13 @@ fn suspended() -> Nanos {
 }
 
 /// When nothing is forgotten.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Patience {
     suspended: Nanos,
     until: Nanos,
 }
 
 impl Patience {
-    fn new(suspended: Nanos) -> Patience {
-        Patience { suspended, until: 0 }
-    }
-
     /// Whether the host has been awake for long enough; `suspended` is for how long it was not, all in all.
     fn is_over(&mut self, suspended: Nanos, now: Nanos) -> bool {
         if suspended.saturating_sub(self.suspended) > NAP {
@@ -56,7 +52,8 @@ impl Patience {
 pub(super) async fn forget(shared: Arc<Shared>) {
     let mut moments = tokio::time::interval(EVERY);
     moments.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut patience = Patience::new(suspended());
+    // Of a suspension before the controller's time it is not known how long ago that was.
+    let mut patience = Patience::default();
     loop {
         moments.tick().await;
         // Before all that follows: nobody is older by a suspension that comes in between.
@@ -82,7 +79,7 @@ mod tests {
 
     #[test]
     fn nobody_is_forgotten_before_he_could_be_heard_after_the_host_was_suspended() {
-        let mut patience = Patience::new(7 * SECOND);
+        let mut patience = Patience::default();
         let mut now = 1000 * SECOND;
         assert!(patience.is_over(7 * SECOND, now));
         // A nap of a minute changes nothing.
@@ -93,6 +90,8 @@ mod tests {
         assert!(!patience.is_over(suspended, now));
         assert!(!patience.is_over(suspended, now + GRACE - 1));
         assert!(patience.is_over(suspended, now + GRACE));
+        // Before the controller began.
+        assert!(!Patience::default().is_over(suspended, now));
         // Suspended again meanwhile: from then on.
         now += 3 * 3600 * SECOND;
         assert!(!patience.is_over(suspended + 3600 * SECOND, now));

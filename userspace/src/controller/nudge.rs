@@ -2,6 +2,7 @@
 //! which of them go on. A thread of its own: the flip must not wait for it, and it must not wait for what the flip has put
 //! aside.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -9,11 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use hotpair_abi::maps::Tuple;
-use hotpair_abi::tcp::connection::Scene;
+use hotpair_abi::tcp::connection::{CLOSED, Scene};
 use hotpair_abi::tcp::pure::Pure;
 use hotpair_abi::{Epoch, GATEWAY_MAC, PairId, Slot};
 
-use super::account::{Account, Counts, Resets, Told};
+use super::account::{Account, Counts, Resets, Told, may_be_untold};
 use super::{boottime, engine};
 use crate::dataplane::Dataplane;
 use crate::network::{Link, Segments, Towards};
@@ -47,21 +48,32 @@ impl Nudger {
     /// Starts the thread.
     pub(super) fn start(plane: Arc<Dataplane>, uplink: Link, engine: engine::Inbox) -> io::Result<Nudger> {
         let mut resets = Resets::default();
-        Nudger::with(move |turn| {
-            if let Some(account) = nudge(&plane, &uplink, turn, &mut resets) {
-                engine.carried(turn.id, account);
+        Nudger::with(move |turns| {
+            for (pair, account) in nudge(&plane, &uplink, turns, &mut resets) {
+                engine.carried(pair, account);
             }
         })
     }
 
-    fn with(mut nudge: impl FnMut(Turn) + Send + 'static) -> io::Result<Nudger> {
+    fn with(mut nudge: impl FnMut(&[Turn]) + Send + 'static) -> io::Result<Nudger> {
         let (turns, inbox) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         thread::Builder::new().name("hotpair-nudge".into()).spawn(move || {
             // The engine says what it means when this is refused.
             let _ = super::priority::raise();
-            while let Ok(Some(turn)) = inbox.recv() {
-                nudge(turn);
+            let mut waiting = Vec::new();
+            let mut goes_on = true;
+            while goes_on || !waiting.is_empty() {
+                if waiting.is_empty() {
+                    goes_on = take_in(inbox.recv().ok(), &mut waiting);
+                }
+                while goes_on && let Ok(turn) = inbox.try_recv() {
+                    goes_on = take_in(Some(turn), &mut waiting);
+                }
+                let next = next(&mut waiting);
+                if !next.is_empty() {
+                    nudge(&next);
+                }
             }
             drop(end);
         })?;
@@ -86,25 +98,58 @@ impl Nudger {
     }
 }
 
-/// Tells a pair's connections; what has become of them, if there is anything to tell.
-fn nudge(plane: &Dataplane, uplink: &Link, turn: Turn, resets: &mut Resets) -> Option<Account> {
-    let connections = match plane.connections(turn.id) {
-        Ok(connections) => connections,
-        Err(error) => {
-            tracing::warn!(%error, "the connections cannot be read: each goes on with its own timer");
-            return None;
+/// Whether there may be another turn after this one.
+fn take_in(turn: Option<Option<Turn>>, waiting: &mut Vec<Turn>) -> bool {
+    let Some(Some(turn)) = turn else { return false };
+    waiting.push(turn);
+    true
+}
+
+/// Takes out what is served next: a change of role by itself, and before all that merely may not have been told, which takes one look
+/// at the table together.
+fn next(waiting: &mut Vec<Turn>) -> Vec<Turn> {
+    match waiting.iter().position(|turn| turn.counts != Counts::Nothing) {
+        Some(at) => vec![waiting.remove(at)],
+        None => std::mem::take(waiting),
+    }
+}
+
+/// Tells pairs' connections; what has become of those of each.
+fn nudge(plane: &Dataplane, uplink: &Link, turns: &[Turn], resets: &mut Resets) -> Vec<(PairId, Account)> {
+    let now = boottime();
+    let is_overtaken = |turn: &Turn| plane.role(turn.id).epoch() != turn.epoch;
+    let turns: Vec<_> = turns.iter().filter(|turn| !is_overtaken(turn)).collect();
+    let scenes: HashMap<u32, _> =
+        turns.iter().map(|turn| (turn.id.0, (turn.counts, plane.scene(turn.id, now)))).collect();
+    let mut connections: HashMap<u32, Vec<_>> = HashMap::new();
+    // Where they come and go, most are over, and the table is large: they are not carried along.
+    let read = plane.each_connection(|tuple, connection| {
+        if connection.flags & CLOSED == 0
+            && let Some((counts, scene)) = scenes.get(&connection.pair)
+            && (*counts != Counts::Nothing || may_be_untold(connection, scene))
+        {
+            connections.entry(connection.pair).or_default().push((*tuple, *connection));
         }
-    };
-    let scene = plane.scene(turn.id, boottime());
-    // After that: a later change of role has a turn of its own, and what is seen here may be of that already.
-    if plane.role(turn.id).epoch() != turn.epoch {
-        return None;
+    });
+    if let Err(error) = read {
+        tracing::warn!(%error, "the connections cannot be read: each goes on with its own timer");
+        return Vec::new();
     }
-    let (told, account) = resets.tell((turn.id, turn.epoch, turn.counts), &connections, &scene);
-    if !told.is_empty() {
-        tell(plane, uplink, turn, &scene, &told);
+    let mut accounts = Vec::new();
+    for turn in turns {
+        let Some(connections) = connections.get(&turn.id.0) else { continue };
+        let scene = plane.scene(turn.id, boottime());
+        // After that: a later change of role has a turn of its own, and what is seen here may be of that already.
+        if is_overtaken(turn) {
+            continue;
+        }
+        let (told, account) = resets.tell((turn.id, turn.epoch, turn.counts), connections, &scene);
+        if !told.is_empty() {
+            tell(plane, uplink, *turn, &scene, &told);
+        }
+        accounts.push((turn.id, account));
     }
-    Some(account)
+    accounts
 }
 
 fn tell(plane: &Dataplane, uplink: &Link, turn: Turn, scene: &Scene, told: &[Told]) {
@@ -125,7 +170,10 @@ fn tell(plane: &Dataplane, uplink: &Link, turn: Turn, scene: &Scene, told: &[Tol
             To::Other => (other.as_ref(), Towards::Member),
             To::Client => (Some(&client), Towards::Client),
         };
-        link.map_or(Ok(()), |link| link.send(said.tuple, towards, said.macs, said.pure, said.payload))
+        let said_it =
+            link.map_or(Ok(()), |link| link.send(said.tuple, towards, said.macs, said.pure, said.payload));
+        // Who hangs does not take it, and need not be told.
+        if said.to == To::Other { Ok(()) } else { said_it }
     });
     if let Err(error) = said {
         tracing::warn!(%error, "not every connection could be told of the takeover");
@@ -133,6 +181,7 @@ fn tell(plane: &Dataplane, uplink: &Link, turn: Turn, scene: &Scene, told: &[Tol
 }
 
 /// Who is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum To {
     Speaker,
     /// The member that spoke before.
@@ -184,9 +233,9 @@ mod tests {
     #[test]
     fn who_stops_waits_until_all_are_told() {
         let (told, seen) = mpsc::channel();
-        let nudger = Nudger::with(move |turn| {
+        let nudger = Nudger::with(move |turns| {
             thread::sleep(Duration::from_millis(20));
-            told.send(turn.epoch).expect("somebody listens");
+            turns.iter().for_each(|turn| told.send(turn.epoch).expect("somebody listens"));
         })
         .expect("a thread");
         for epoch in [Epoch(1), Epoch(2)] {
@@ -194,6 +243,20 @@ mod tests {
         }
         nudger.finish();
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Epoch(1), Epoch(2)]);
+    }
+
+    #[test]
+    fn a_change_of_role_is_told_before_what_may_have_been_told() {
+        let turn =
+            |epoch, counts| Turn { id: PairId(epoch as u32), mac: [2; 6], epoch: Epoch(epoch), counts };
+        let mut waiting = vec![
+            turn(1, Counts::Nothing),
+            turn(2, Counts::All),
+            turn(3, Counts::Nothing),
+            turn(4, Counts::Resets),
+        ];
+        let mut order = || next(&mut waiting).iter().map(|turn| turn.epoch.0).collect::<Vec<_>>();
+        assert_eq!([order(), order(), order(), order()], [vec![2], vec![4], vec![1, 3], vec![]]);
     }
 
     #[test]

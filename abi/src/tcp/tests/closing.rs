@@ -164,7 +164,7 @@ fn who_has_closed_waits_less_long_for_a_client_that_is_gone() {
     for slot in [0, 1] {
         wire.member(slot, say(1, 1).with(FIN));
     }
-    wire.pass(600 * 1_000_000_000);
+    wire.pass(1000 * 1_000_000_000);
     assert!(!wire.connection.is_past(&wire.scene));
     wire.pass(1);
     assert!(wire.connection.is_past(&wire.scene));

@@ -279,8 +279,33 @@ fn a_standby_that_is_far_behind_is_let_go_before_the_numbers_go_round() {
         assert_eq!(wire.connection.to_copy(1, &segment, &wire.scene, &mut edit), NOT_FOR_IT);
         assert_eq!(wire.connection.to_copy(0, &segment, &wire.scene, &mut edit), EDITED);
         // Nor is it ever taken for level again.
-        wire.member(1, say(1, at + 10));
+        // If it has not heard that, or not believed, it hears it when it speaks, with its own numbers.
+        let (slot, heard) = wire.member(1, say(1, at + 10).data(5)).told.expect("it is told");
+        assert_eq!((slot, heard.seq, heard.ack, heard.flags), (1, at + 10, 6, RST | ACK));
+        assert_eq!(wire.member(1, say(6, 0).with(RST)).told, None);
         wire.member(0, say(ack, at + 10));
         assert!(!wire.connection.survives(1, &wire.scene) && !wire.connection.is_protected(&wire.scene));
     }
+}
+
+#[test]
+fn a_member_that_is_gone_is_not_said_to_be_far_behind() {
+    let mut wire = far_behind(1 << 29, true);
+    // Another one is in its place.
+    wire.scene.since_ns[1] = wire.scene.now_ns + 1;
+    let at = 3 << 29;
+    for at in [1 << 30, at] {
+        wire.connection.out.right = C.wrapping_add(at);
+        wire.client(say(at, 1));
+        wire.member(0, say(1, at));
+    }
+    assert_eq!(wire.connection.verdict, Verdict::InSync as u32);
+    // One that is out of service is let go when it is back; until then its copies are planned like any.
+    let mut wire = far_behind((1 << 30) + (1 << 23), true);
+    wire.scene.protect = 0;
+    let at = wire.connection.client.nxt.wrapping_sub(C);
+    let (segment, mut edit) = (wire.of_client(say(at, 1)), Edit::default());
+    assert_eq!(wire.connection.to_copy(1, &segment, &wire.scene, &mut edit), NOT_FOR_IT);
+    wire.scene.protect = 1;
+    assert_eq!(wire.connection.to_copy(1, &segment, &wire.scene, &mut edit), UNPLANNED);
 }
