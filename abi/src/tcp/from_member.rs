@@ -211,8 +211,11 @@ impl Connection {
     #[inline(always)]
     fn hear_reset(&mut self, slot: u32, segment: &Segment, scene: &Scene, out: &mut Outcome) {
         let speaks = slot == scene.speaker;
-        let known = self.acknowledged(slot).wrapping_sub(OVERTAKEN);
-        if after(known, segment.seq) || after(segment.seq, self.half(slot).nxt) {
+        // Not from before its first number, so that in the handshake, where a kernel resets whatever is wrong, only the right one counts.
+        let acknowledged = self.acknowledged(slot);
+        let begun = acknowledged.wrapping_sub(self.half(slot).isn);
+        let oldest = acknowledged.wrapping_sub(if begun < OVERTAKEN { begun } else { OVERTAKEN });
+        if after(oldest, segment.seq) || after(segment.seq, self.half(slot).nxt) {
             if speaks && self.flags & ANSWERED != 0 {
                 // To what was given to it so numbered.
                 out.edit.seq = segment.seq.wrapping_sub(self.offset(slot));

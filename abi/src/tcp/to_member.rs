@@ -131,11 +131,7 @@ impl Connection {
             edit.seq = half.ack.wrapping_sub(1);
             return EDITED;
         }
-        half.flags |= RST_SEEN;
-        edit.seq = half.ack;
-        edit.ack = half.nxt;
-        edit.flags = RST | ACK;
-        EDITED
+        self.close_half(slot, edit)
     }
 
     /// Ends the half of a standby that [`Connection::has_lost_track`].
@@ -144,6 +140,12 @@ impl Connection {
         if !self.is_to_be_let_go(slot, scene) {
             return NOT_FOR_IT;
         }
+        self.close_half(slot, edit)
+    }
+
+    /// Makes the segment the client's reset, with the number that the member expects.
+    #[inline(always)]
+    fn close_half(&mut self, slot: u32, edit: &mut Edit) -> u32 {
         let half = self.half_mut(slot);
         half.flags |= RST_SEEN;
         edit.seq = half.ack;

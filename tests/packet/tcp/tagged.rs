@@ -1,11 +1,12 @@
 //! Connections behind VLAN tags.
 
 use aya::maps::{HashMap, Map, MapData};
+use hotpair_abi::count::Counter;
 use hotpair_abi::maps::{ReturnKey, ReturnPath};
 use hotpair_abi::tcp::verdict::Verdict;
 
-use super::conversation::{Conversation, arrive, carry, leave, say};
-use crate::bench::{Bench, alone, bpf_dir};
+use super::conversation::{Conversation, arrive, carry, carry_as, leave, say};
+use crate::bench::{Bench, WEB, alone, bpf_dir};
 use crate::frames::{CLIENT_MAC, UPLINK_MAC, service, vlan};
 
 /// Nobody's way back is known any more, as when somebody has sent tagged frames from very many addresses.
@@ -38,6 +39,41 @@ fn a_known_connection_does_not_depend_on_what_others_can_make_forgotten() {
                 conversation.client(&bench, &say(11, 71));
             }
         }
+    });
+}
+
+#[test]
+fn an_answer_of_the_standby_behind_tags_is_counted_once() {
+    alone(|| {
+        let bench = Bench::new();
+        carry_as(&bench, true);
+        for tags in [vec![], vec![vlan(5)]] {
+            let conversation = Conversation { tags, ..Conversation::new(4000) };
+            conversation.open(&bench);
+            conversation.client(&bench, &say(1, 1).data(10));
+            let counts =
+                || [Counter::ActiveSent, Counter::TcpAnsweredFirst].map(|counter| bench.count(WEB, counter));
+            let before = counts();
+            assert!(conversation.member(&bench, 1, &say(1, 11).data(70)).client.is_some());
+            assert_eq!(counts(), before.map(|count| count + 1), "{:?}", conversation.tags);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_asks_once_more_by_another_router_is_answered_there() {
+    const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let conversation = Conversation { tags: vec![vlan(5)], ..Conversation::new(4000) };
+        let mut syn = conversation.syn();
+        arrive(&bench, &syn);
+        syn[6..12].copy_from_slice(&ROUTER);
+        arrive(&bench, &syn);
+        leave(&bench, 0, &conversation.syn_ack(0));
+        let answer = leave(&bench, 1, &conversation.syn_ack(1)).client.expect("the second one passes");
+        assert_eq!(answer[..6], ROUTER);
     });
 }
 

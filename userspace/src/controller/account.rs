@@ -199,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn a_start_tells_those_on_whose_connection_nobody_has_spoken_since_and_those_that_are_over() {
+        let went_over = connection(Verdict::InSync);
+        assert!(may_be_untold(&went_over, &scene(1)) && !may_be_untold(&went_over, &scene(0)));
+        let spoken = Connection { speaker: 1, ..went_over };
+        assert!(!may_be_untold(&spoken, &scene(1)));
+        let over = Connection { verdict: Verdict::Lost as u32, ..spoken };
+        assert!(may_be_untold(&over, &scene(1)));
+    }
+
+    #[test]
     fn who_may_have_been_told_before_is_not_counted_and_where_no_slot_has_become_active_nobody_goes_on() {
         let mut resets = Resets::default();
         let one = table(&[connection(Verdict::InSync), connection(Verdict::Unprotected)]);

@@ -45,10 +45,7 @@ fn an_acknowledgement_that_is_older_than_the_clients_window_is_a_strangers() {
 
 #[test]
 fn the_first_acknowledgement_is_of_the_syn_ack() {
-    let mut wire = Wire::new();
-    wire.syn();
-    wire.member(0, say(0, 1).with(SYN));
-    wire.member(1, say(0, 1).with(SYN));
+    let mut wire = Wire::answered();
     for ack in [0, 0u32.wrapping_sub(1 << 29), 2] {
         wire.client(say(1, ack));
         assert_eq!(wire.connection.flags & ANSWERED, 0, "{ack:#x}");
@@ -61,7 +58,7 @@ fn the_first_acknowledgement_is_of_the_syn_ack() {
 fn a_reset_that_answers_a_stranger_ends_nothing() {
     let mut wire = asked();
     for slot in [0, 1] {
-        for seq in [502, 70_000, 1 << 29, 1u32.wrapping_sub(70_000)] {
+        for seq in [502, 70_000, 1 << 29, 0u32.wrapping_sub(1), 1u32.wrapping_sub(70_000)] {
             let came = wire.member(slot, say(seq, 0).with(RST));
             // As it is numbered, the client does not believe it.
             assert_eq!(came.client.map(|heard| heard.seq), (slot == 0).then_some(seq));
@@ -79,10 +76,7 @@ fn a_reset_that_answers_a_stranger_ends_nothing() {
 
 #[test]
 fn who_answers_a_handshake_with_other_numbers_is_told_in_those() {
-    let mut wire = Wire::new();
-    wire.syn();
-    wire.member(0, say(0, 1).with(SYN));
-    wire.member(1, say(0, 1).with(SYN));
+    let mut wire = Wire::answered();
     // The kernel of the speaker resets what it was given (RFC 9293 section 3.10.7.4): as it is, or that client would not believe it.
     let theirs = 0x7777_7777;
     let came = wire.member(0, say(theirs, 0).with(RST));

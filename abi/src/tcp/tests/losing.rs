@@ -113,10 +113,7 @@ fn a_standby_that_says_what_it_misses_has_as_long_as_the_client_needs_to_send_it
 #[test]
 fn the_handshake_says_how_far_away_the_client_is() {
     for (took, rtt) in [(999_999, 0), (42_000_000, 42), (3_000_000_000, 500)] {
-        let mut wire = Wire::new();
-        wire.syn();
-        wire.member(0, say(0, 1).with(SYN));
-        wire.member(1, say(0, 1).with(SYN));
+        let mut wire = Wire::answered();
         wire.pass(took);
         wire.client(say(1, 1));
         wire.pass(1_000_000_000);

@@ -114,12 +114,18 @@ impl Wire {
         Wire { connection: Connection::default(), scene, base: None }
     }
 
-    /// After a whole handshake, slot 0 first: so the client knows slot 1's numbers.
-    fn open() -> Wire {
+    /// Both members have answered the SYN, slot 0 first: so the client knows slot 1's numbers.
+    fn answered() -> Wire {
         let mut wire = Wire::new();
         wire.syn();
         wire.member(0, say(0, 1).with(SYN));
         wire.member(1, say(0, 1).with(SYN));
+        wire
+    }
+
+    /// After a whole handshake.
+    fn open() -> Wire {
+        let mut wire = Wire::answered();
         wire.client(say(1, 1));
         wire
     }

@@ -127,10 +127,7 @@ fn a_member_that_came_after_the_syn_is_not_taken_for_its_predecessor() {
 
 #[test]
 fn a_client_that_lives_in_other_numbers_does_not_finish_a_handshake_it_does_not_know() {
-    let mut wire = Wire::new();
-    wire.syn();
-    wire.member(0, say(0, 1).with(SYN));
-    wire.member(1, say(0, 1).with(SYN));
+    let mut wire = Wire::answered();
     // It acknowledges what none of these two has said.
     wire.base = Some(0);
     let [zero, one] = wire.client(say(1, 1));

@@ -215,10 +215,7 @@ fn a_nudge_opens_the_window_with_a_segment_that_may_and_asks_with_an_old_one() {
 
 #[test]
 fn a_nudge_does_not_answer_the_handshake_in_the_clients_name() {
-    let mut wire = Wire::new();
-    wire.syn();
-    wire.member(0, say(0, 1).with(SYN));
-    wire.member(1, say(0, 1).with(SYN));
+    let mut wire = Wire::answered();
     let scene = crate::tcp::connection::Scene { speaker: 1, protect: 0, gate: 0, ..wire.scene };
     assert_eq!(wire.connection.nudge(&scene), None, "the client has not answered yet");
     wire.client(say(1, 1));

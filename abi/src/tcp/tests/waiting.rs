@@ -215,10 +215,7 @@ fn a_speaker_that_gives_small_answers_is_stopped_as_well() {
 #[test]
 fn a_clock_that_is_behind_times_nothing() {
     // Neither the handshake's round trip.
-    let mut wire = Wire::new();
-    wire.syn();
-    wire.member(0, say(0, 1).with(SYN));
-    wire.member(1, say(0, 1).with(SYN));
+    let mut wire = Wire::answered();
     let first = wire.of_client(say(1, 1));
     assert!(!wire.connection.from_client_by_the_tick(&first, [0; 6], &wire.scene));
     wire.client(say(1, 1));
