@@ -14,7 +14,8 @@ use hotpair_abi::tcp::{segment, to_member};
 use super::conversation::{Conversation, carry, next_segment, say};
 use super::wire;
 use crate::bench::{
-    Bench, HOST_INTERNAL, MAX_PAIRS, WEB, alone, bpf_dir, change_row, ifindex, pair_mac, tap_name,
+    Bench, HOST_INTERNAL, MAX_PAIRS, WEB, alone, boottime_ns, bpf_dir, change_row, ifindex, pair_mac,
+    tap_name,
 };
 use crate::frames::{CLIENT_MAC, UPLINK_MAC, udp};
 use crate::ports::Port;
@@ -63,6 +64,29 @@ fn both_members_understand_what_comes_through_native_xdp() {
 #[test]
 fn both_members_understand_what_comes_through_generic_xdp() {
     understood(XdpMode::Generic);
+}
+
+#[test]
+fn when_a_client_was_last_heard_is_known_to_a_tick() {
+    /// The kernel's slowest, and one that comes late.
+    const TICK: u64 = 20_000_000;
+    alone(|| {
+        let bench = Bench::new();
+        carry(&bench);
+        let conversation = Conversation::new(4000);
+        conversation.open(&bench);
+        let heard = || bench.plane.connections(WEB).expect("the table")[0].1.heard_ns;
+        for round in 0..4 {
+            std::thread::sleep(Duration::from_nanos(2 * TICK));
+            let before = boottime_ns();
+            for at in [0, 10] {
+                let data = conversation.client_segment(&say(1 + 20 * round + at, 1).data(10));
+                let ran = bench.run_from_uplink(&wire::frame(&conversation.to_entry(), &data));
+                assert_eq!(ran.frame[..6], pair_mac(WEB), "planned");
+                assert!((before - TICK..=boottime_ns()).contains(&heard()), "{before} {}", heard());
+            }
+        }
+    });
 }
 
 /// What a frame brings along in front of it, from whoever has handed it on, is not a plan, however much it looks like one.
